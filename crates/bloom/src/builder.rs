@@ -21,11 +21,7 @@ impl Builder {
     /// # Errors
     /// [`PlanError::BitsPerKey`] if `bits_per_key` is outside `1..=32`.
     pub fn new(bits_per_key: u32) -> Result<Self, PlanError> {
-        Ok(Builder {
-            bits_per_key,
-            probes: probes_for(bits_per_key)?,
-            hashes: Vec::new(),
-        })
+        Ok(Builder { bits_per_key, probes: probes_for(bits_per_key)?, hashes: Vec::new() })
     }
 
     /// Adds a hash. One equal to its predecessor (versions of one key) takes no space.
@@ -50,10 +46,8 @@ impl Builder {
     ///
     /// Beyond 4 GiB the size stays there and the false-positive rate grows instead.
     pub fn plan(&self) -> FilterPlan {
-        plan(self.hashes.len(), self.bits_per_key).unwrap_or(FilterPlan {
-            lines: LINES_MAX as u32,
-            probes: self.probes,
-        })
+        plan(self.hashes.len(), self.bits_per_key)
+            .unwrap_or(FilterPlan { lines: LINES_MAX as u32, probes: self.probes })
     }
 
     /// Encodes the filter: `plan().size_bytes()` bytes, read by [`crate::Filter::parse`].

@@ -28,10 +28,7 @@ const MAGIC_OFFSET: usize = VERSION_OFFSET + 1;
 /// Bytes after the lines of an encoded filter.
 pub const FOOTER_LEN: usize = MAGIC_OFFSET + MAGIC.len();
 const _: () = assert!(FOOTER_LEN == 8, "drawing and constants disagree");
-const _: () = assert!(
-    LINES_MAX <= u32::MAX as usize,
-    "line count outgrew its field"
-);
+const _: () = assert!(LINES_MAX <= u32::MAX as usize, "line count outgrew its field");
 
 /// What the footer says, once checked against the length of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,10 +79,7 @@ impl fmt::Display for ParseError {
                 write!(f, "filter probes out of range probes={probes}")
             }
             ParseError::LengthMismatch { lines, len } => {
-                write!(
-                    f,
-                    "filter length disagrees with its lines lines={lines} len={len}"
-                )
+                write!(f, "filter length disagrees with its lines lines={lines} len={len}")
             }
         }
     }

@@ -15,10 +15,7 @@ const FIELD_BITS: u32 = LINE_BITS.trailing_zeros();
 const FIELDS: u32 = u64::BITS / FIELD_BITS;
 /// Most probes that two rounds serve.
 pub(crate) const PROBES_MAX: u32 = 2 * FIELDS;
-const _: () = assert!(
-    FIELD_BITS == 9 && FIELDS == 7,
-    "the header above and constants disagree"
-);
+const _: () = assert!(FIELD_BITS == 9 && FIELDS == 7, "the header above and constants disagree");
 
 // Two odd constants with well-spread bits: 2^64 / golden ratio, and one of splitmix64.
 const ROUND_1: u64 = 0x9e37_79b9_7f4a_7c15;

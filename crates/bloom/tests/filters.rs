@@ -77,10 +77,7 @@ fn each_break_of_the_format_has_its_error() {
         bytes[at] = byte;
         Filter::parse(bytes).unwrap_err()
     };
-    assert_eq!(
-        Filter::parse(&good[..7]).unwrap_err(),
-        ParseError::TooShort { len: 7 }
-    );
+    assert_eq!(Filter::parse(&good[..7]).unwrap_err(), ParseError::TooShort { len: 7 });
     assert_eq!(
         Filter::parse(&good[1..]).unwrap_err(),
         ParseError::LengthMismatch { lines: 1, len: 71 }
@@ -89,10 +86,7 @@ fn each_break_of_the_format_has_its_error() {
     assert_eq!(broken(3, 2), ParseError::UnknownVersion { version: 2 });
     assert_eq!(broken(4, 0), ParseError::BadProbes { probes: 0 });
     assert_eq!(broken(4, 15), ParseError::BadProbes { probes: 15 });
-    assert_eq!(
-        broken(8, 2),
-        ParseError::LengthMismatch { lines: 2, len: 72 }
-    );
+    assert_eq!(broken(8, 2), ParseError::LengthMismatch { lines: 2, len: 72 });
     assert!(broken(8, 2).to_string().contains("lines=2 len=72"));
 }
 
@@ -107,15 +101,9 @@ fn versions_of_one_key_take_no_space() {
 /// The stored form of version 1: 100 hashes at 10 and at 20 bits, one round of probes and two.
 #[test]
 fn encoding_never_changes() {
-    let hashes: Vec<u64> = (1..=100_u64)
-        .map(|i| i.wrapping_mul(0x2545_f491_4f6c_dd1d))
-        .collect();
-    let hex = |bits| {
-        encoded(bits, &hashes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
+    let hashes: Vec<u64> = (1..=100_u64).map(|i| i.wrapping_mul(0x2545_f491_4f6c_dd1d)).collect();
+    let hex =
+        |bits| encoded(bits, &hashes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert_eq!(hex(10), include_str!("golden/filter-v1-10-bits.hex").trim());
     assert_eq!(hex(20), include_str!("golden/filter-v1-20-bits.hex").trim());
 }

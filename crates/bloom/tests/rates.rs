@@ -36,18 +36,10 @@ fn assert_rate_is_theory(hash: fn(u64) -> u64, bits_per_key: u32) {
     let theory = theoretical_fpr(bits, filter.probes());
     // About 5000 false positives: the standard deviation is below 1.5 % of the rate.
     let absent = (5000.0 / theory) as u64;
-    let hits = (KEYS..KEYS + absent)
-        .filter(|&i| filter.may_contain(hash(i)))
-        .count();
+    let hits = (KEYS..KEYS + absent).filter(|&i| filter.may_contain(hash(i))).count();
     let ratio = hits as f64 / absent as f64 / theory;
-    println!(
-        "bits={bits_per_key} probes={} theory={theory:.6} ratio={ratio:.3}",
-        filter.probes()
-    );
-    assert!(
-        (0.9..1.1).contains(&ratio),
-        "bits={bits_per_key} theory={theory} ratio={ratio}"
-    );
+    println!("bits={bits_per_key} probes={} theory={theory:.6} ratio={ratio:.3}", filter.probes());
+    assert!((0.9..1.1).contains(&ratio), "bits={bits_per_key} theory={theory} ratio={ratio}");
 }
 
 #[test]
@@ -72,21 +64,13 @@ fn bits_within_a_line_do_not_follow_the_line() {
             let high = splitmix64(round) & !(u64::MAX >> 26);
             let hash = |i: u64| high | (splitmix64(round << 32 | i) >> 26);
             let filter = filter_of(bits_per_key, (0..keys).map(hash));
-            let set: u32 = filter.as_bytes()[..64]
-                .iter()
-                .map(|byte| byte.count_ones())
-                .sum();
+            let set: u32 = filter.as_bytes()[..64].iter().map(|byte| byte.count_ones()).sum();
             expected += (f64::from(set) / 512.0).powi(filter.probes() as i32) * 6000.0;
-            hits += (keys..keys + 6000)
-                .filter(|&i| filter.may_contain(hash(i)))
-                .count();
+            hits += (keys..keys + 6000).filter(|&i| filter.may_contain(hash(i))).count();
             probed += 6000;
         }
         let ratio = hits as f64 / expected;
         println!("bits={bits_per_key} hits={hits} of={probed} ratio={ratio:.3}");
-        assert!(
-            (0.9..1.1).contains(&ratio),
-            "bits={bits_per_key} ratio={ratio}"
-        );
+        assert!((0.9..1.1).contains(&ratio), "bits={bits_per_key} ratio={ratio}");
     }
 }
