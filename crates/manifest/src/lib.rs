@@ -1,0 +1,23 @@
+//! Which files make up the database: tables in runs and levels, log segments, keyspaces.
+//!
+//! | item | what it is |
+//! | --- | --- |
+//! | [`TableMeta`], [`UpperBound`] | one table file and the keys it spans |
+//! | [`Version`], [`Level`], [`Run`] | the tables of one keyspace, immutable |
+//! | [`VersionEdit`] | a change of the whole database, applied whole or not at all |
+//! | [`State`] | what the edits so far add up to |
+//!
+//! # What this crate does not know
+//! What is in a table or in a log segment, when to compact, which files are still being read: it
+//! records decisions, it takes none.
+#![forbid(unsafe_code)]
+
+mod edit;
+mod state;
+mod table;
+mod version;
+
+pub use edit::{AddedTable, ClosedSegment, NewKeyspace, TableChanges, VersionEdit};
+pub use state::{KeyspaceState, SegmentState, State};
+pub use table::{TableMeta, UpperBound};
+pub use version::{LEVELS_MAX, Level, Run, RunId, Version};
