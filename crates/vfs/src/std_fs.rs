@@ -1,0 +1,300 @@
+//! [`StdFs`]: the real disk.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the seam that the disallowed calls point to"
+)]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::{FileKind, FileLock, Fs, Metadata, RandomAccessFile, SegmentFile, WritableFile};
+
+#[cfg(not(unix))]
+use portable as sys;
+#[cfg(unix)]
+use unix as sys;
+
+#[cfg(not(unix))]
+mod portable;
+#[cfg(unix)]
+mod unix;
+
+/// The file system of the operating system.
+///
+/// Log segments are stored through a memory mapping where the file system keeps its promise of
+/// allocated blocks, and by positional writes elsewhere (copy-on-write and network file systems,
+/// files with holes). Syncs are `fdatasync`, which covers dirty mapped pages too.
+#[derive(Debug, Clone)]
+pub struct StdFs {
+    mapping: bool,
+}
+
+impl Default for StdFs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StdFs {
+    /// The real disk; segments are memory mapped where that is safe.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { mapping: true }
+    }
+
+    /// The real disk; segments are always written by system calls.
+    #[must_use]
+    pub fn without_mapping() -> Self {
+        Self { mapping: false }
+    }
+
+    fn segment(&self, file: File, len: u64, solid: bool) -> Arc<dyn SegmentFile> {
+        if self.mapping && solid && len > 0 {
+            if let Some(segment) = sys::map_segment(&file, len) {
+                return Arc::new(StdMappedSegment { file, segment, len });
+            }
+        }
+        Arc::new(StdSegment { file, len })
+    }
+}
+
+impl Fs for StdFs {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
+        // Append mode: the end is found by the kernel, so a second handle cannot make holes.
+        File::create(path).and_then(|_| self.open_append(path))
+    }
+
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
+        let file = OpenOptions::new().append(true).open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Box::new(StdWritable { file, len }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn RandomAccessFile>> {
+        let file = File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Arc::new(StdRandomAccess { file }))
+    }
+
+    fn create_segment(&self, path: &Path, len: u64) -> io::Result<Arc<dyn SegmentFile>> {
+        // A fresh file, not a truncated one: shortening a file that somebody still maps would turn
+        // their next store into a signal.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        match allocate(&file, len) {
+            Ok(solid) => Ok(self.segment(file, len, solid)),
+            Err(error) => {
+                // Half a segment is of no use; the caller learns the first error, not the cleanup's.
+                drop(fs::remove_file(path));
+                Err(error)
+            }
+        }
+    }
+
+    fn open_segment(&self, path: &Path) -> io::Result<Arc<dyn SegmentFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let len = file.metadata()?.len();
+        let solid = sys::has_all_blocks(&file)?;
+        Ok(self.segment(file, len, solid))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut names = fs::read_dir(dir)?
+            .map(|entry| entry.map(|entry| PathBuf::from(entry.file_name())))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        let metadata = fs::metadata(path)?;
+        Ok(match metadata.is_dir() {
+            true => Metadata { kind: FileKind::Dir, len: 0 },
+            false => Metadata { kind: FileKind::File, len: metadata.len() },
+        })
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        sys::sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        sys::lock(&file)?;
+        Ok(Box::new(StdLock { _file: file }))
+    }
+
+    fn free_space(&self, dir: &Path) -> io::Result<u64> {
+        sys::free_space(dir)
+    }
+}
+
+/// Gives `file` exactly `len` zero bytes. True if the file system promised their blocks.
+fn allocate(file: &File, len: u64) -> io::Result<bool> {
+    if len == 0 || sys::preallocate(file, len)? {
+        return Ok(true);
+    }
+    write_zeros(file, len)?;
+    Ok(false)
+}
+
+fn write_zeros(mut file: &File, len: u64) -> io::Result<()> {
+    let zeros = vec![0; len.min(1 << 20) as usize];
+    let mut left = len;
+    while left > 0 {
+        let step = left.min(zeros.len() as u64);
+        file.write_all(&zeros[..step as usize])?;
+        left -= step;
+    }
+    Ok(())
+}
+
+/// `InvalidInput` unless `offset..offset + len` lies within `file_len` bytes.
+fn check_range(offset: u64, len: usize, file_len: u64) -> io::Result<()> {
+    let end = u64::try_from(len).ok().and_then(|len| offset.checked_add(len));
+    match end {
+        Some(end) if end <= file_len => Ok(()),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("write leaves the segment offset={offset} len={len} segment_len={file_len}"),
+        )),
+    }
+}
+
+#[derive(Debug)]
+struct StdWritable {
+    file: File,
+    len: u64,
+}
+
+impl WritableFile for StdWritable {
+    fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.len += count as u64;
+                    bytes = &bytes[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+#[derive(Debug)]
+struct StdRandomAccess {
+    file: File,
+}
+
+impl RandomAccessFile for StdRandomAccess {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            let Some(at) = offset.checked_add(done as u64) else { break };
+            match sys::read_at(&self.file, &mut buf[done..], at) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}
+
+/// A segment written by system calls.
+#[derive(Debug)]
+struct StdSegment {
+    file: File,
+    len: u64,
+}
+
+impl SegmentFile for StdSegment {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        check_range(offset, bytes.len(), self.len)?;
+        sys::write_all_at(&self.file, bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+/// A segment written through its mapping; stores land in the page cache, as writes would.
+#[derive(Debug)]
+struct StdMappedSegment {
+    file: File,
+    segment: sys::Mapping,
+    len: u64,
+}
+
+impl SegmentFile for StdMappedSegment {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        check_range(offset, bytes.len(), self.len)?;
+        let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.segment.store(offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+/// The lock lives as long as the open file description.
+#[derive(Debug)]
+struct StdLock {
+    _file: File,
+}
+
+impl FileLock for StdLock {}
