@@ -105,6 +105,7 @@ pub trait WritableFile: Debug + Send + 'static {
 }
 
 /// A file read at any offset by any number of threads.
+#[expect(clippy::len_without_is_empty, reason = "the length is a system call that can fail")]
 pub trait RandomAccessFile: Debug + Send + Sync + 'static {
     /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file. Returns the count.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;

@@ -85,15 +85,14 @@ impl MemFs {
         MemFs::from_disk(moment.crash(profile, seed))
     }
 
-    /// Mutating operations tried so far: create, `open_append` of nothing excluded, append, `write_at`,
-    /// sync, rename, remove, link, mkdir, `sync_dir`, segment creation, and the creation of a lock file.
+    /// Mutating operations tried so far, failed ones included: create, append, `write_at`, sync, rename,
+    /// remove, link, mkdir, `sync_dir`, segment creation, and the creation of a lock file.
     #[must_use]
     pub fn op_count(&self) -> u64 {
         self.shared.state.lock().ops
     }
 
-    /// Makes the next state of `path` that of a sync that failed with `outcome`. The caller reports the
-    /// error; [`FaultFs`](crate::FaultFs) does both.
+    /// Leaves `path` as a sync that failed with `outcome` would. Reporting the error is up to the caller; [`FaultFs`](crate::FaultFs) does both.
     ///
     /// # Errors
     /// `NotFound` or `IsADirectory` if `path` names no file.

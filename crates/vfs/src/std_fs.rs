@@ -51,10 +51,12 @@ impl StdFs {
     }
 
     fn segment(&self, file: File, len: u64, solid: bool) -> Arc<dyn SegmentFile> {
-        if self.mapping && solid && len > 0 {
-            if let Some(segment) = sys::map_segment(&file, len) {
-                return Arc::new(StdMappedSegment { file, segment, len });
-            }
+        if self.mapping
+            && solid
+            && len > 0
+            && let Some(segment) = sys::map_segment(&file, len)
+        {
+            return Arc::new(StdMappedSegment { file, segment, len });
         }
         Arc::new(StdSegment { file, len })
     }
@@ -62,7 +64,7 @@ impl StdFs {
 
 impl Fs for StdFs {
     fn create(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        // Append mode: the end is found by the kernel, so a second handle cannot make holes.
+        // Reopened in append mode, which `std` does not combine with truncation: the end is then found by the kernel, so a second handle cannot make holes.
         File::create(path).and_then(|_| self.open_append(path))
     }
 

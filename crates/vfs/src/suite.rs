@@ -94,3 +94,17 @@ fn fails<T>(result: io::Result<T>, kind: ErrorKind, expectation: &str) {
     let found = result.err().map(|error| error.kind());
     same(found, Some(kind), expectation);
 }
+
+/// Runs `work(0)` to `work(threads - 1)` side by side; a broken expectation keeps its message.
+fn side_by_side(threads: usize, work: impl Fn(usize) + Sync) {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let running: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || work(thread))).collect();
+        for thread in running {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+}

@@ -45,10 +45,10 @@ impl PageTable {
         }
         let leaves = Arc::make_mut(&mut self.leaves);
         leaves.truncate(leaf + 1);
-        if let Some(last) = &mut leaves[leaf] {
-            if last[slot..].iter().any(Option::is_some) {
-                Arc::make_mut(last)[slot..].fill(NO_PAGE);
-            }
+        if let Some(last) = &mut leaves[leaf]
+            && last[slot..].iter().any(Option::is_some)
+        {
+            Arc::make_mut(last)[slot..].fill(NO_PAGE);
         }
     }
 

@@ -418,17 +418,16 @@ fn apply(names: &mut BTreeMap<Ino, Names>, op: &DirOp) {
         NameChange::Unlink(entry) => (Some(entry), None),
         NameChange::Rename(from, to) => (Some(from), Some(to)),
     };
-    if let Some(entry) = gone {
-        if let Some(dir) = names.get_mut(&entry.dir) {
-            if dir.get(&entry.name) == Some(&op.ino) {
-                dir.remove(&entry.name);
-            }
-        }
+    if let Some(entry) = gone
+        && let Some(dir) = names.get_mut(&entry.dir)
+        && dir.get(&entry.name) == Some(&op.ino)
+    {
+        dir.remove(&entry.name);
     }
-    if let Some(entry) = new {
-        if let Some(dir) = names.get_mut(&entry.dir) {
-            dir.insert(entry.name.clone(), op.ino);
-        }
+    if let Some(entry) = new
+        && let Some(dir) = names.get_mut(&entry.dir)
+    {
+        dir.insert(entry.name.clone(), op.ino);
     }
 }
 

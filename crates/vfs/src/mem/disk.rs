@@ -462,10 +462,10 @@ impl Disk {
         let mut todo = vec![ROOT];
         todo.extend(self.dir_ops.iter().map(|op| op.ino));
         while let Some(ino) = todo.pop() {
-            if live.insert(ino) || open.contains_key(&ino) {
-                if let Ok(dir) = self.dir(ino) {
-                    todo.extend(dir.current.values().chain(dir.durable.values()));
-                }
+            if live.insert(ino)
+                && let Ok(dir) = self.dir(ino)
+            {
+                todo.extend(dir.current.values().chain(dir.durable.values()));
             }
         }
         Arc::make_mut(&mut self.nodes).retain(|ino, _| live.contains(ino));

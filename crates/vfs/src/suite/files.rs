@@ -1,9 +1,8 @@
 //! Writing front to back, reading anywhere.
 
 use std::io::ErrorKind;
-use std::sync::Arc;
 
-use super::{Ground, Topic, expect, fails, ok, same};
+use super::{Ground, Topic, expect, fails, ok, same, side_by_side};
 use crate::{copy, read_all, write_file_synced};
 
 pub(super) const TOPICS: &[(&str, Topic)] = &[
@@ -229,30 +228,18 @@ fn threads(ground: &Ground<'_>) {
     let bytes: Vec<u8> = (0..50_000u32).map(|at| (at % 253) as u8).collect();
     let path = ground.put("file", &bytes);
     let file = ok(ground.fs.open(&path), "open works");
-    std::thread::scope(|scope| {
-        for thread in 0..4usize {
-            let (file, bytes) = (Arc::clone(&file), &bytes);
-            scope.spawn(move || {
-                for round in 0..50 {
-                    let at = (thread * 7919 + round * 613) % 49_000;
-                    let mut buf = [0; 1000];
-                    ok(file.read_exact_at(&mut buf, at as u64), "threads can read one handle");
-                    expect(
-                        buf == bytes[at..at + 1000],
-                        "threads do not disturb each other's reads",
-                    );
-                }
-            });
+    side_by_side(4, |thread| {
+        for round in 0..50 {
+            let at = (thread * 7919 + round * 613) % 49_000;
+            let mut buf = [0; 1000];
+            ok(file.read_exact_at(&mut buf, at as u64), "threads can read one handle");
+            expect(buf == bytes[at..at + 1000], "threads do not disturb each other's reads");
         }
     });
-    std::thread::scope(|scope| {
-        for thread in 0..4 {
-            scope.spawn(move || {
-                let name = format!("thread-{thread}");
-                let path = ground.put(&name, name.as_bytes());
-                ground.holds(&path, name.as_bytes(), "threads can create files side by side");
-            });
-        }
+    side_by_side(4, |thread| {
+        let name = format!("thread-{thread}");
+        let path = ground.put(&name, name.as_bytes());
+        ground.holds(&path, name.as_bytes(), "threads can create files side by side");
     });
     same(ground.names(&ground.dir).len(), 5, "files of all threads are listed");
 }
