@@ -1,0 +1,139 @@
+//! Hash index: from a user key to its newest record. One writer, any number of readers without locks.
+//!
+//! Open addressing with linear probes. A slot's place is the top bits of its tag, which is the top half of
+//! the key's hash, so a table is nearly sorted by tag: growing reads and writes both tables in order and
+//! touches no record. A larger table is published by storing its size; smaller ones stay until the
+//! index is dropped, since readers may be in them.
+
+use crate::account::Account;
+use crate::arena::{Ref, Slot, empty_slots};
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+const BITS_MIN: u32 = 5;
+const BITS_MAX: u32 = 31;
+
+pub(crate) struct Index {
+    /// The current table is `tables[bits]`, with `1 << bits` slots; 0 before the first insert.
+    bits: AtomicU32,
+    tables: [OnceLock<Box<[Slot]>>; BITS_MAX as usize + 1],
+    account: Arc<Account>,
+}
+
+/// Where a key is, or where it would go.
+pub(crate) enum Place {
+    Found(usize, Ref),
+    Vacant(usize),
+}
+
+/// The half of a key's hash that the index goes by.
+#[inline]
+pub(crate) fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+impl Index {
+    pub(crate) fn new(expected_keys: usize, account: Arc<Account>) -> Index {
+        let tables = [const { OnceLock::new() }; BITS_MAX as usize + 1];
+        let index = Index { bits: AtomicU32::new(0), tables, account };
+        if expected_keys > 0 {
+            let fits = |&bits: &u32| keys_max(bits) >= expected_keys;
+            index.publish((BITS_MIN..BITS_MAX).find(fits).unwrap_or(BITS_MAX));
+        }
+        index
+    }
+
+    /// The slot of the key with `tag` for which `is_key` is true.
+    #[inline]
+    pub(crate) fn get(&self, tag: u32, mut is_key: impl FnMut(Ref) -> bool) -> Option<Ref> {
+        let (bits, table) = self.current()?;
+        match probe(table, bits, tag, &mut is_key) {
+            Place::Found(_, record) => Some(record),
+            Place::Vacant(_) => None,
+        }
+    }
+
+    /// As [`get`](Self::get), for the writer: makes room for one more key first.
+    #[inline]
+    pub(crate) fn place(
+        &self,
+        keys: usize,
+        tag: u32,
+        mut is_key: impl FnMut(Ref) -> bool,
+    ) -> Place {
+        let (bits, table) = match self.current() {
+            Some((bits, table)) if keys < keys_max(bits) || bits == BITS_MAX => (bits, table),
+            _ => self.grow(),
+        };
+        probe(table, bits, tag, &mut is_key)
+    }
+
+    /// Publishes `record` at a slot that [`place`](Self::place) has just named. Only the writer.
+    #[inline]
+    pub(crate) fn store(&self, slot: usize, tag: u32, record: Ref) {
+        if let Some((_, table)) = self.current() {
+            table[slot].store(tag, record);
+        }
+    }
+
+    #[inline]
+    fn current(&self) -> Option<(u32, &[Slot])> {
+        let bits = self.bits.load(Ordering::Acquire);
+        Some((bits, self.tables[bits as usize].get()?))
+    }
+
+    #[cold]
+    fn grow(&self) -> (u32, &[Slot]) {
+        let Some((bits, old)) = self.current() else { return self.publish(BITS_MIN) };
+        let table = self.table(bits + 1);
+        for (tag, record) in old.iter().filter_map(Slot::load) {
+            if let Place::Vacant(slot) = probe(table, bits + 1, tag, &mut |_| false) {
+                table[slot].store(tag, record);
+            }
+        }
+        self.publish(bits + 1)
+    }
+
+    fn publish(&self, bits: u32) -> (u32, &[Slot]) {
+        let table = self.table(bits);
+        self.bits.store(bits, Ordering::Release);
+        (bits, table)
+    }
+
+    fn table(&self, bits: u32) -> &[Slot] {
+        self.tables[bits as usize].get_or_init(|| {
+            self.account.add(size_of::<Slot>() << bits);
+            empty_slots(1 << bits)
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn recount(&self) -> usize {
+        self.tables.iter().filter_map(OnceLock::get).map(|t| size_of_val(&t[..])).sum()
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("bits", &self.bits).finish_non_exhaustive()
+    }
+}
+
+/// Keys that a table may hold: five eighths, so that a vacant slot is never far.
+fn keys_max(bits: u32) -> usize {
+    (1usize << bits) / 8 * 5
+}
+
+#[inline]
+fn probe(table: &[Slot], bits: u32, tag: u32, is_key: &mut impl FnMut(Ref) -> bool) -> Place {
+    let mask = table.len() - 1;
+    let mut at = (tag >> (32 - bits)) as usize & mask;
+    loop {
+        match table[at].load() {
+            None => return Place::Vacant(at),
+            Some((t, record)) if t == tag && is_key(record) => return Place::Found(at, record),
+            Some(_) => at = (at + 1) & mask,
+        }
+    }
+}
