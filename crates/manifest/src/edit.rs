@@ -28,6 +28,19 @@ pub struct ClosedSegment {
     pub chain: u32,
 }
 
+impl From<wal::ClosedSegment> for ClosedSegment {
+    fn from(s: wal::ClosedSegment) -> Self {
+        ClosedSegment { num: s.num, end_offset: s.end_offset, end_lsn: s.end.0, chain: s.chain }
+    }
+}
+
+impl From<ClosedSegment> for wal::ClosedSegment {
+    fn from(s: ClosedSegment) -> Self {
+        let end = wal::Lsn(s.end_lsn);
+        wal::ClosedSegment { num: s.num, end_offset: s.end_offset, end, chain: s.chain }
+    }
+}
+
 /// A keyspace that begins to exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewKeyspace {

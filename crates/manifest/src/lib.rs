@@ -6,18 +6,29 @@
 //! | [`Version`], [`Level`], [`Run`] | the tables of one keyspace, immutable |
 //! | [`VersionEdit`] | a change of the whole database, applied whole or not at all |
 //! | [`State`] | what the edits so far add up to |
+//! | [`Manifest`] | the log of edits on disk |
 //!
 //! # What this crate does not know
 //! What is in a table or in a log segment, when to compact, which files are still being read: it
 //! records decisions, it takes none.
 #![forbid(unsafe_code)]
 
+mod codec;
+mod current;
 mod edit;
+mod frame;
+mod io;
+mod replay;
 mod state;
+mod store;
 mod table;
+#[cfg(test)]
+mod testing;
 mod version;
 
+pub use codec::DecodeError;
 pub use edit::{AddedTable, ClosedSegment, NewKeyspace, TableChanges, VersionEdit};
 pub use state::{KeyspaceState, SegmentState, State};
+pub use store::{Manifest, ManifestOptions};
 pub use table::{TableMeta, UpperBound};
 pub use version::{LEVELS_MAX, Level, Run, RunId, Version};

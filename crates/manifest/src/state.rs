@@ -75,12 +75,17 @@ impl State {
     /// The first rule that the edit breaks: something named is not there, or is there already.
     pub fn apply(&mut self, edit: &VersionEdit) -> Result<(), String> {
         let mut next = self.clone();
-        next.raise_counters(edit);
-        next.apply_segments(edit)?;
-        next.apply_keyspaces(edit)?;
-        edit.tables.iter().try_for_each(|changes| next.apply_tables(changes))?;
+        next.apply_parts(edit)?;
         *self = next;
         Ok(())
+    }
+
+    /// As [`apply`](Self::apply), but an error leaves the state half changed.
+    pub(crate) fn apply_parts(&mut self, edit: &VersionEdit) -> Result<(), String> {
+        self.raise_counters(edit);
+        self.apply_segments(edit)?;
+        self.apply_keyspaces(edit)?;
+        edit.tables.iter().try_for_each(|changes| self.apply_tables(changes))
     }
 
     /// An edit that turns [`State::new`] of the same identity into this state.
@@ -242,3 +247,6 @@ impl KeyspaceState {
 fn raise<T: Ord + Copy>(counter: &mut T, to: impl Iterator<Item = T>) {
     *counter = to.fold(*counter, T::max);
 }
+
+#[cfg(test)]
+mod tests;
