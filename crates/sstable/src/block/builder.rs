@@ -1,0 +1,105 @@
+//! Builds one data block.
+
+use super::entry;
+use super::{NARROW_MAX, TAGGED_ENTRIES_MAX, TAGS, TAIL_LEN, tag_of};
+use base::InternalKey;
+
+/// Collects entries in ascending order; reused from block to block.
+#[derive(Debug)]
+pub(crate) struct BlockBuilder {
+    interval: usize,
+    buf: Vec<u8>,
+    offsets: Vec<u32>,
+    tags: Vec<u8>,
+    restart_key: Vec<u8>,
+}
+
+impl BlockBuilder {
+    pub(crate) fn new(interval: usize) -> BlockBuilder {
+        let interval = interval.clamp(1, usize::from(u16::MAX));
+        BlockBuilder {
+            interval,
+            buf: Vec::new(),
+            offsets: Vec::new(),
+            tags: Vec::new(),
+            restart_key: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// Bytes of the finished block if it were finished now.
+    pub(crate) fn size(&self) -> usize {
+        self.size_with(0, 0)
+    }
+
+    /// Bytes of the finished block with one more entry of these lengths: an upper bound, since the
+    /// entry might share a prefix.
+    pub(crate) fn size_after(&self, key: InternalKey<'_>, value_len: usize) -> usize {
+        self.size_with(1, entry::encoded_len(key, 0, value_len))
+    }
+
+    fn size_with(&self, entries: usize, bytes: usize) -> usize {
+        let (n, bytes) = (self.offsets.len() + entries, self.buf.len() + bytes);
+        let width = if bytes <= NARROW_MAX { 2 } else { 4 };
+        bytes + n * (width + 1) + TAIL_LEN
+    }
+
+    /// Appends an entry. `same_key` says that the entry before it in the table has the same user key.
+    pub(crate) fn add(&mut self, key: InternalKey<'_>, value: &[u8], hash: u64, same_key: bool) {
+        let shared = if self.offsets.len().is_multiple_of(self.interval) {
+            self.restart_key.clear();
+            self.restart_key.extend_from_slice(key.user_key);
+            0
+        } else {
+            common_prefix(&self.restart_key, key.user_key)
+        };
+        self.tags.push(if same_key && !self.is_empty() { 0 } else { tag_of(hash) });
+        self.offsets.push(self.buf.len() as u32);
+        entry::encode(&mut self.buf, key, shared, value);
+    }
+
+    /// The bytes of the block, until the next [`clear`](Self::clear).
+    pub(crate) fn finish(&mut self) -> &[u8] {
+        let narrow = self.buf.len() <= NARROW_MAX;
+        for &offset in &self.offsets {
+            if narrow {
+                self.buf.extend_from_slice(&(offset as u16).to_le_bytes());
+            } else {
+                self.buf.extend_from_slice(&offset.to_le_bytes());
+            }
+        }
+        let tagged = self.offsets.len() <= TAGGED_ENTRIES_MAX;
+        if tagged {
+            self.buf.extend_from_slice(&self.tags);
+        }
+        self.buf.extend_from_slice(&(self.offsets.len() as u32).to_le_bytes());
+        self.buf.extend_from_slice(&(self.interval as u16).to_le_bytes());
+        self.buf.extend_from_slice(&(if tagged { TAGS } else { 0 }).to_le_bytes());
+        &self.buf
+    }
+
+    /// Starts the next block.
+    pub(crate) fn clear(&mut self) {
+        self.buf.clear();
+        self.offsets.clear();
+        self.tags.clear();
+    }
+}
+
+/// Bytes that `a` and `b` have in common at the front.
+#[inline]
+pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let (words_a, words_b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    for (i, (x, y)) in words_a.iter().zip(words_b).enumerate() {
+        let diff = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if diff != 0 {
+            return 8 * i + diff.trailing_zeros() as usize / 8;
+        }
+    }
+    let done = 8 * words_a.len().min(words_b.len());
+    let (rest_a, rest_b) = (a.get(done..).unwrap_or_default(), b.get(done..).unwrap_or_default());
+    done + rest_a.iter().zip(rest_b).take_while(|(x, y)| x == y).count()
+}

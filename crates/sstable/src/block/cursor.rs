@@ -1,0 +1,158 @@
+//! Walks one block, both ways.
+
+use super::{Block, Raw, entry};
+use base::{InternalKey, Slice};
+
+/// A place in a block. Its methods return `None` if the block is broken, and are then not valid.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    block: Block,
+    /// The current entry; `block.len()` if not valid.
+    at: u32,
+    raw: Raw,
+    /// The current user key.
+    key: Vec<u8>,
+    /// Bytes at the front of `key` known to be those of the restart key.
+    from_restart: usize,
+    /// The group of the current entry.
+    group_start: u32,
+    group_end: u32,
+    /// Where the restart key of the group lies.
+    restart: (usize, usize),
+}
+
+impl Cursor {
+    /// Stands nowhere.
+    pub(crate) fn new() -> Cursor {
+        Cursor {
+            block: Block::empty(),
+            at: 0,
+            raw: Raw::NONE,
+            key: Vec::new(),
+            from_restart: 0,
+            group_start: 0,
+            group_end: 0,
+            restart: (0, 0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn valid(&self) -> bool {
+        self.at < self.block.len
+    }
+
+    /// Stands nowhere, and lets the block go.
+    pub(crate) fn leave(&mut self) {
+        self.block = Block::empty();
+        self.at = 0;
+        self.group_end = 0;
+    }
+
+    /// Moves to entry `at` of `block`; not valid if there is no such entry.
+    pub(crate) fn enter(&mut self, block: Block, at: u32) -> Option<()> {
+        self.block = block;
+        self.group_start = 0;
+        self.group_end = 0;
+        self.move_to(at)
+    }
+
+    #[inline]
+    pub(crate) fn block(&self) -> &Block {
+        &self.block
+    }
+
+    #[inline]
+    pub(crate) fn at(&self) -> u32 {
+        self.at
+    }
+
+    #[inline]
+    pub(crate) fn key(&self) -> InternalKey<'_> {
+        InternalKey { user_key: &self.key, seq: self.raw.seq, kind: self.raw.kind }
+    }
+
+    #[inline]
+    pub(crate) fn value(&self) -> &[u8] {
+        self.block.value(&self.raw)
+    }
+
+    pub(crate) fn value_slice(&self) -> Slice {
+        let (start, len) = (self.raw.value, self.raw.end - self.raw.value);
+        Slice::from_shared(&self.block.data, start, len).unwrap_or_default()
+    }
+
+    /// To the next entry of the block, or out of it.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<()> {
+        let at = self.at + 1;
+        if at >= self.block.len {
+            self.at = self.block.len;
+            return Some(());
+        }
+        if at >= self.group_end {
+            return self.move_to(at);
+        }
+        let raw = entry::decode(&self.block.data, self.raw.end);
+        self.stand_on(at, raw)
+    }
+
+    /// To the previous entry of the block, or out of it.
+    #[inline]
+    pub(crate) fn prev(&mut self) -> Option<()> {
+        match self.at.checked_sub(1) {
+            Some(at) => self.move_to(at),
+            None => {
+                self.at = self.block.len;
+                Some(())
+            }
+        }
+    }
+
+    /// To entry `at`, or out of the block if there is no such entry.
+    #[inline]
+    pub(crate) fn move_to(&mut self, at: u32) -> Option<()> {
+        if at >= self.block.len {
+            self.at = self.block.len;
+            return Some(());
+        }
+        if at < self.group_start || at >= self.group_end {
+            self.enter_group(at);
+        }
+        let raw = self.block.raw(at);
+        self.stand_on(at, raw)
+    }
+
+    /// Learns the restart key of the group of entry `at`.
+    fn enter_group(&mut self, at: u32) {
+        let interval = self.block.interval;
+        self.group_start = at - at % interval;
+        self.group_end = self.group_start.saturating_add(interval);
+        self.restart =
+            self.block.raw(self.group_start).map_or((0, 0), |raw| (raw.suffix, raw.value));
+        self.from_restart = 0;
+    }
+
+    /// Builds the key of the entry `raw`, which is number `at`.
+    #[inline]
+    fn stand_on(&mut self, at: u32, raw: Option<Raw>) -> Option<()> {
+        // Not valid unless all of this works out.
+        self.at = self.block.len;
+        let raw = raw?;
+        let data = &self.block.data[..];
+        if raw.shared <= self.from_restart {
+            self.key.truncate(raw.shared);
+        } else {
+            self.key.truncate(self.from_restart);
+            let missing = self.restart.0 + self.from_restart..self.restart.0 + raw.shared;
+            self.key.extend_from_slice(data.get(missing)?);
+        }
+        self.from_restart = raw.shared;
+        self.key.extend_from_slice(data.get(raw.suffix..raw.value)?);
+        if at == self.group_start {
+            self.from_restart = self.key.len();
+        }
+        self.raw = raw;
+        self.at = at;
+        Some(())
+    }
+}

@@ -1,0 +1,194 @@
+//! The data block: entries, then the arrays that find them.
+//!
+//! ```text
+//! entries    see `entry`; entry i starts where entry i - 1 ends
+//! offsets    n x u16 LE (u32 LE if the entries pass 64 KiB), where each entry starts
+//! tags       n x u8 if flag TAGS is set: one byte of the hash of the user key, never 0, for the
+//!            first (newest) version of a key in this block; 0 for its other versions
+//! n          u32 LE, number of entries, at least 1
+//! interval   u16 LE, entries 0, interval, 2 * interval, ... are restarts: they hold their whole key
+//! flags      u16 LE, bit 0 TAGS, others 0
+//! ```
+//! The other entries of a group share a prefix with the group's *restart key*: each decodes from
+//! itself and that one key, so both directions and direct hits cost the same.
+//!
+//! Invariant: [`Block::parse`] decodes every entry and checks that they fill the block exactly. The
+//! lean readers behind it (`raw`, `Cursor`) still return `None` rather than panic if that were untrue.
+
+mod builder;
+mod cursor;
+mod entry;
+mod search;
+
+pub(crate) use builder::{BlockBuilder, common_prefix};
+pub(crate) use cursor::Cursor;
+pub(crate) use entry::Raw;
+
+use base::limits::{BLOCK_BYTES_MAX, KEY_BYTES_MAX};
+use base::{SeqNo, ValueKind};
+use std::sync::Arc;
+
+/// Bytes after the tags.
+const TAIL_LEN: usize = size_of::<u32>() + 2 * size_of::<u16>();
+const _: () = assert!(TAIL_LEN == 8, "drawing and constants disagree");
+/// Flag: the block has tags.
+const TAGS: u16 = 1;
+/// Most entries that get tags; beyond, a binary search is cheaper than looking at all tags.
+const TAGGED_ENTRIES_MAX: usize = 2048;
+/// Entries up to this many bytes have their offsets in 16 bits.
+const NARROW_MAX: usize = 1 << 16;
+
+/// The tag of a key with this hash.
+#[inline]
+fn tag_of(hash: u64) -> u8 {
+    (hash as u8).max(1)
+}
+
+/// A parsed block. A clone shares the bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Block {
+    data: Arc<[u8]>,
+    /// Number of entries.
+    len: u32,
+    entries_end: u32,
+    interval: u32,
+    tagged: bool,
+}
+
+impl Block {
+    /// A block without entries, for iterators that stand nowhere.
+    pub(crate) fn empty() -> Block {
+        Block { data: Arc::new([]), len: 0, entries_end: 0, interval: 1, tagged: false }
+    }
+
+    /// Takes the first `payload_len` bytes of `data` as a block and checks their structure, but not
+    /// the order of keys: that is for `verify`. The error says what is wrong.
+    pub(crate) fn parse(data: Arc<[u8]>, payload_len: usize) -> Result<Block, &'static str> {
+        let payload = data.get(..payload_len).ok_or("block shorter than its length")?;
+        let (body, tail) =
+            payload.split_last_chunk::<TAIL_LEN>().ok_or("block shorter than its tail")?;
+        let [n0, n1, n2, n3, i0, i1, f0, f1] = *tail;
+        let len = u32::from_le_bytes([n0, n1, n2, n3]);
+        let interval = u32::from(u16::from_le_bytes([i0, i1]));
+        let flags = u16::from_le_bytes([f0, f1]);
+        if len == 0 || interval == 0 || flags & !TAGS != 0 {
+            return Err("block tail out of range");
+        }
+        if body.len() > BLOCK_BYTES_MAX && len > 1 {
+            return Err("block too large");
+        }
+        let tagged = flags & TAGS != 0;
+        let entries_end =
+            entries_end(body.len(), len as usize, tagged).ok_or("block arrays leave the block")?;
+        let entries_end = u32::try_from(entries_end).map_err(|_| "block too large")?;
+        let block = Block { data, len, entries_end, interval, tagged };
+        block.check_entries().ok_or("entry does not decode")?;
+        Ok(block)
+    }
+
+    /// Decodes every entry: kinds known, prefixes within the restart key, no byte left over.
+    fn check_entries(&self) -> Option<()> {
+        let (mut at, mut restart_len, mut in_group) = (0, 0, 0);
+        for i in 0..self.len {
+            if self.offset(i)? != at {
+                return None;
+            }
+            let raw = entry::decode(&self.data, at)?;
+            if in_group == 0 {
+                (restart_len, in_group) = (raw.value - raw.suffix, self.interval);
+                if raw.shared != 0 {
+                    return None;
+                }
+            }
+            in_group -= 1;
+            let key_len = raw.shared + (raw.value - raw.suffix);
+            let fits = raw.shared <= restart_len && key_len <= KEY_BYTES_MAX;
+            if !fits || raw.end > self.entries_end as usize || raw.kind == ValueKind::RangeDelete {
+                return None;
+            }
+            at = raw.end;
+        }
+        (at == self.entries_end as usize && (!self.tagged || *self.tags()?.first()? != 0))
+            .then_some(())
+    }
+
+    /// Number of entries.
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Bytes of the block.
+    pub(crate) fn payload_len(&self) -> usize {
+        let arrays = self.tags_start().map_or(0, |_| self.len as usize);
+        let width = if self.entries_end as usize <= NARROW_MAX { 2 } else { 4 };
+        self.entries_end as usize + width * self.len as usize + arrays + TAIL_LEN
+    }
+
+    /// The shared bytes, for slices of values.
+    #[inline]
+    pub(crate) fn data(&self) -> &Arc<[u8]> {
+        &self.data
+    }
+
+    /// The value of an entry of this block.
+    #[inline]
+    pub(crate) fn value(&self, raw: &Raw) -> &[u8] {
+        self.data.get(raw.value..raw.end).unwrap_or_default()
+    }
+
+    /// Where entry `i` starts.
+    #[inline]
+    fn offset(&self, i: u32) -> Option<usize> {
+        let (base, i) = (self.entries_end as usize, i as usize);
+        if base <= NARROW_MAX {
+            let bytes = self.data.get(base + 2 * i..)?.first_chunk::<2>()?;
+            return Some(usize::from(u16::from_le_bytes(*bytes)));
+        }
+        let bytes = self.data.get(base + 4 * i..)?.first_chunk::<4>()?;
+        Some(u32::from_le_bytes(*bytes) as usize)
+    }
+
+    /// Decodes entry `i`.
+    #[inline]
+    fn raw(&self, i: u32) -> Option<Raw> {
+        entry::decode(&self.data, self.offset(i)?)
+    }
+
+    /// The tags, one per entry; `None` if the block has none.
+    #[inline]
+    fn tags(&self) -> Option<&[u8]> {
+        let start = self.tags_start()?;
+        self.data.get(start..start + self.len as usize)
+    }
+
+    #[inline]
+    fn tags_start(&self) -> Option<usize> {
+        let width = if self.entries_end as usize <= NARROW_MAX { 2 } else { 4 };
+        self.tagged.then(|| self.entries_end as usize + width * self.len as usize)
+    }
+
+    /// True if the tags agree with the user keys, given as an iterator over the entries' keys.
+    pub(crate) fn check_tag(&self, i: u32, hash: u64, same_as_previous: bool) -> bool {
+        let expected = if same_as_previous && i > 0 { 0 } else { tag_of(hash) };
+        self.tags().is_none_or(|tags| tags.get(i as usize) == Some(&expected))
+    }
+}
+
+/// Where the entries end in a body of `body_len` bytes; the width of offsets follows from the answer.
+fn entries_end(body_len: usize, len: usize, tagged: bool) -> Option<usize> {
+    let without_tags = body_len.checked_sub(if tagged { len } else { 0 })?;
+    let narrow = without_tags.checked_sub(len.checked_mul(2)?)?;
+    if narrow <= NARROW_MAX {
+        return Some(narrow);
+    }
+    without_tags.checked_sub(len.checked_mul(4)?).filter(|&end| end > NARROW_MAX)
+}
+
+/// What a point lookup in one block found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) seq: SeqNo,
+    pub(crate) kind: ValueKind,
+    pub(crate) raw: Raw,
+}

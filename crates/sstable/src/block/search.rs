@@ -1,0 +1,158 @@
+//! Finding entries in a block: by order, and by the tag of a key.
+
+use super::builder::common_prefix;
+use super::{Block, Found, Raw, tag_of};
+use base::{InternalKey, SeqNo};
+use std::cmp::Ordering;
+
+/// Versions of one key looked at one by one before a binary search takes over.
+const LINEAR_VERSIONS: u32 = 8;
+const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+
+impl Block {
+    /// The first entry at or after `target`; `len` if there is none. `None` if the block is broken.
+    pub(crate) fn lower_bound(&self, target: InternalKey<'_>) -> Option<u32> {
+        self.partition(target, Ordering::Less)
+    }
+
+    /// The number of entries at or before `target`. `None` if the block is broken.
+    pub(crate) fn upper_bound(&self, target: InternalKey<'_>) -> Option<u32> {
+        self.partition(target, Ordering::Equal)
+    }
+
+    /// The number of entries that compare to `target` as `last` or less.
+    fn partition(&self, target: InternalKey<'_>, last: Ordering) -> Option<u32> {
+        let trailer = target.trailer();
+        let groups = self.len.div_ceil(self.interval);
+        let before = search(0, groups, |group| {
+            let raw = self.raw(group * self.interval)?;
+            let key = self.data.get(raw.suffix..raw.value)?;
+            Some(compare(key, target.user_key, raw.trailer(), trailer) <= last)
+        })?;
+        let Some(group) = before.checked_sub(1) else {
+            return Some(0);
+        };
+        let start = group * self.interval;
+        let restart = self.restart_key(start)?;
+        let known = common_prefix(restart, target.user_key);
+        search(start + 1, self.len.min(start.saturating_add(self.interval)), |i| {
+            let raw = self.raw(i)?;
+            if raw.shared > known {
+                // The entry parts from the target where its restart does, and that one is before it.
+                return Some(true);
+            }
+            let suffix = self.data.get(raw.suffix..raw.value)?;
+            let rest = target.user_key.get(raw.shared..)?;
+            Some(compare(suffix, rest, raw.trailer(), trailer) <= last)
+        })
+    }
+
+    /// The key of the restart entry `start`.
+    #[inline]
+    pub(super) fn restart_key(&self, start: u32) -> Option<&[u8]> {
+        let raw = self.raw(start)?;
+        self.data.get(raw.suffix..raw.value)
+    }
+
+    /// The newest version of `user_key` at or below `snapshot` in this block. The outer `None` means
+    /// that the block is broken.
+    #[inline]
+    pub(crate) fn get(&self, hash: u64, user_key: &[u8], snapshot: SeqNo) -> Option<Option<Found>> {
+        let Some(tags_start) = self.tags_start() else {
+            return self.get_by_order(user_key, snapshot);
+        };
+        let wanted = u64::from(tag_of(hash)) * LOW_BITS;
+        let len = self.len as usize;
+        for first in (0..len).step_by(8) {
+            // The tail of the block makes the load safe; what is not a tag is cut off below.
+            let word =
+                u64::from_le_bytes(*self.data.get(tags_start + first..)?.first_chunk::<8>()?);
+            let diff = word ^ wanted;
+            let mut hits = diff.wrapping_sub(LOW_BITS) & !diff & HIGH_BITS;
+            if len - first < 8 {
+                hits &= (1 << (8 * (len - first))) - 1;
+            }
+            while hits != 0 {
+                let i = first as u32 + hits.trailing_zeros() / 8;
+                hits &= hits - 1;
+                let raw = self.raw(i)?;
+                if self.has_key(i, &raw, user_key)? {
+                    return self.visible_version(i, raw, user_key, snapshot);
+                }
+            }
+        }
+        Some(None)
+    }
+
+    /// True if entry `i` has this user key.
+    #[inline]
+    fn has_key(&self, i: u32, raw: &Raw, user_key: &[u8]) -> Option<bool> {
+        if raw.shared + (raw.value - raw.suffix) != user_key.len() {
+            return Some(false);
+        }
+        let (prefix, suffix) = user_key.split_at_checked(raw.shared)?;
+        if suffix != self.data.get(raw.suffix..raw.value)? {
+            return Some(false);
+        }
+        if prefix.is_empty() {
+            return Some(true);
+        }
+        let restart = self.restart_key(i - i % self.interval)?;
+        Some(restart.get(..raw.shared)? == prefix)
+    }
+
+    /// From the first version of a key, at `i`, to the newest one at or below `snapshot`.
+    #[inline]
+    fn visible_version(
+        &self,
+        mut i: u32,
+        mut raw: Raw,
+        user_key: &[u8],
+        snapshot: SeqNo,
+    ) -> Option<Option<Found>> {
+        let first = i;
+        while raw.seq > snapshot {
+            i += 1;
+            if i >= self.len || *self.tags()?.get(i as usize)? != 0 {
+                return Some(None);
+            }
+            if i - first > LINEAR_VERSIONS {
+                return self.get_by_order(user_key, snapshot);
+            }
+            raw = self.raw(i)?;
+        }
+        Some(Some(Found { seq: raw.seq, kind: raw.kind, raw }))
+    }
+
+    /// [`get`](Self::get) by binary search.
+    fn get_by_order(&self, user_key: &[u8], snapshot: SeqNo) -> Option<Option<Found>> {
+        let i = self.lower_bound(InternalKey::seek_at(user_key, snapshot))?;
+        if i == self.len {
+            return Some(None);
+        }
+        let raw = self.raw(i)?;
+        let hit = self.has_key(i, &raw, user_key)?;
+        Some(hit.then_some(Found { seq: raw.seq, kind: raw.kind, raw }))
+    }
+}
+
+/// Internal key order: bytes ascending, trailers descending.
+#[inline]
+fn compare(key: &[u8], target: &[u8], trailer: u64, target_trailer: u64) -> Ordering {
+    key.cmp(target).then_with(|| target_trailer.cmp(&trailer))
+}
+
+/// The first of `low..high` for which `before` is false.
+#[inline]
+fn search(mut low: u32, mut high: u32, mut before: impl FnMut(u32) -> Option<bool>) -> Option<u32> {
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Some(low)
+}

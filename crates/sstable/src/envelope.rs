@@ -1,0 +1,218 @@
+//! What every block is wrapped in on disk.
+//!
+//! ```text
+//!     payload   as it is, or: u32 LE uncompressed length, LZ4 block
+//!   1 tag       u8, compression: 0 none, 1 lz4, 2 reserved for zstd
+//!   4 checksum  u32 LE, `base::checksum::block_checksum` of payload and tag, bound to table id and offset
+//! ```
+//! A length is believed only if the file has that many bytes, and an uncompressed length only if LZ4
+//! could have made it from that many bytes and the table's properties allow it.
+
+use crate::Compression;
+use base::checksum::block_checksum;
+use base::{Error, IoContext, Result};
+use std::path::Path;
+use std::sync::Arc;
+use vfs::RandomAccessFile;
+
+const CHECKSUM_LEN: usize = size_of::<u32>();
+/// Bytes after the payload.
+pub(crate) const TRAILER_LEN: usize = 1 + CHECKSUM_LEN;
+/// Bytes before the LZ4 block.
+const LENGTH_LEN: usize = size_of::<u32>();
+/// LZ4 makes at most this many bytes of one.
+const LZ4_RATIO_MAX: usize = 255;
+
+/// Where a block lies: its offset, and the bytes of its payload without the trailer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Handle {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl Handle {
+    /// Bytes on disk, trailer included.
+    pub(crate) fn stored_len(&self) -> u64 {
+        self.len.saturating_add(TRAILER_LEN as u64)
+    }
+
+    /// Where the next block starts.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset.saturating_add(self.stored_len())
+    }
+}
+
+/// Compresses and wraps blocks; keeps its buffers.
+pub(crate) struct Sealer {
+    table_id: u64,
+    compressed: Vec<u8>,
+    table: lz4_flex::block::CompressTable,
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealer").field("table_id", &self.table_id).finish_non_exhaustive()
+    }
+}
+
+impl Sealer {
+    pub(crate) fn new(table_id: u64) -> Sealer {
+        let table = lz4_flex::block::CompressTable::default();
+        Sealer { table_id, compressed: Vec::new(), table }
+    }
+
+    /// Appends `payload` and its trailer to `out`, as the block at `offset`. Returns its handle.
+    pub(crate) fn seal(
+        &mut self,
+        payload: &[u8],
+        compression: Compression,
+        offset: u64,
+        out: &mut Vec<u8>,
+    ) -> Handle {
+        let start = out.len();
+        let tag = match compression {
+            Compression::Lz4 if self.compress(payload, out) => Compression::Lz4,
+            _ => {
+                out.extend_from_slice(payload);
+                Compression::None
+            }
+        };
+        let len = (out.len() - start) as u64;
+        out.push(tag.tag());
+        let checksum = block_checksum(out.get(start..).unwrap_or_default(), self.table_id, offset);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        Handle { offset, len }
+    }
+
+    /// Appends the compressed payload if that saves an eighth.
+    fn compress(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+        use lz4_flex::block::{compress_into_with_table, get_maximum_output_size};
+        let room = get_maximum_output_size(payload.len());
+        if self.compressed.len() < room {
+            self.compressed.resize(room, 0);
+        }
+        let Ok(len) = compress_into_with_table(payload, &mut self.compressed, &mut self.table)
+        else {
+            return false;
+        };
+        let saves = LENGTH_LEN + len <= payload.len() - payload.len() / 8;
+        match (u32::try_from(payload.len()), self.compressed.get(..len)) {
+            (Ok(uncompressed), Some(bytes)) if saves => {
+                out.extend_from_slice(&uncompressed.to_le_bytes());
+                out.extend_from_slice(bytes);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The bytes of a block; a raw one keeps its trailer behind `len`.
+pub(crate) struct Payload {
+    pub(crate) data: Arc<[u8]>,
+    pub(crate) len: usize,
+}
+
+impl Payload {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.data.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Opens the blocks of one table.
+pub(crate) struct Opener<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) table_id: u64,
+    /// Longest payload to accept after decompression; 0 = compressed blocks are refused.
+    pub(crate) uncompressed_max: u64,
+}
+
+impl Opener<'_> {
+    /// Reads the block at `handle` from `file`, which has `file_len` bytes.
+    pub(crate) fn read(
+        &self,
+        file: &dyn RandomAccessFile,
+        file_len: u64,
+        handle: Handle,
+    ) -> Result<Payload> {
+        let stored_len =
+            usize::try_from(handle.stored_len()).ok().filter(|_| handle.end() <= file_len);
+        let Some(stored_len) = stored_len else {
+            return Err(self.damage(
+                handle,
+                format!("block leaves the file len={} file_len={file_len}", handle.len),
+            ));
+        };
+        let mut data = zeroed(stored_len);
+        let buf = Arc::get_mut(&mut data).unwrap_or_default();
+        match file.read_exact_at(buf, handle.offset) {
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Err(self.damage(handle, "file ends inside a block".into()));
+            }
+            other => other.context("read", self.path)?,
+        }
+        let (payload, compression) = self.check(&data, handle)?;
+        match compression {
+            Compression::None => Ok(Payload { len: payload.len(), data }),
+            Compression::Lz4 => self.decompress(payload, handle),
+        }
+    }
+
+    /// Opens a block whose stored bytes are at hand already.
+    pub(crate) fn open(&self, stored: &[u8], handle: Handle) -> Result<Payload> {
+        let (payload, compression) = self.check(stored, handle)?;
+        match compression {
+            Compression::None => Ok(Payload { len: payload.len(), data: Arc::from(payload) }),
+            Compression::Lz4 => self.decompress(payload, handle),
+        }
+    }
+
+    /// Checks checksum and tag.
+    fn check<'s>(&self, stored: &'s [u8], handle: Handle) -> Result<(&'s [u8], Compression)> {
+        let short = || self.damage(handle, "block shorter than its trailer".into());
+        let (tagged, checksum) = stored.split_last_chunk::<CHECKSUM_LEN>().ok_or_else(short)?;
+        let (stored, found) =
+            (u32::from_le_bytes(*checksum), block_checksum(tagged, self.table_id, handle.offset));
+        if stored != found {
+            return Err(self.damage(
+                handle,
+                format!("block checksum mismatch stored={stored:#x} found={found:#x}"),
+            ));
+        }
+        let (&tag, payload) = tagged.split_last().ok_or_else(short)?;
+        match Compression::from_tag(tag) {
+            Some(compression) => Ok((payload, compression)),
+            None => Err(self.damage(handle, format!("unknown compression tag={tag}"))),
+        }
+    }
+
+    fn decompress(&self, payload: &[u8], handle: Handle) -> Result<Payload> {
+        let Some((length, compressed)) = payload.split_first_chunk::<LENGTH_LEN>() else {
+            return Err(self.damage(handle, "compressed block without a length".into()));
+        };
+        let len = u32::from_le_bytes(*length) as usize;
+        let plausible = len <= compressed.len().saturating_mul(LZ4_RATIO_MAX).saturating_add(64);
+        if !plausible || len as u64 > self.uncompressed_max {
+            return Err(self.damage(handle, format!("uncompressed length out of range len={len}")));
+        }
+        let mut data = zeroed(len);
+        let buf = Arc::get_mut(&mut data).unwrap_or_default();
+        match lz4_flex::block::decompress_into(compressed, buf) {
+            Ok(n) if n == len => Ok(Payload { data, len }),
+            Ok(n) => {
+                Err(self
+                    .damage(handle, format!("uncompressed length mismatch stored={len} found={n}")))
+            }
+            Err(e) => Err(self.damage(handle, format!("lz4: {e}"))),
+        }
+    }
+
+    fn damage(&self, handle: Handle, detail: String) -> Error {
+        Error::corruption(self.path, handle.offset, detail)
+    }
+}
+
+/// A fresh buffer, written once and never copied.
+fn zeroed(len: usize) -> Arc<[u8]> {
+    std::iter::repeat_n(0u8, len).collect()
+}

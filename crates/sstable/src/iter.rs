@@ -1,0 +1,249 @@
+//! Walks a whole table, both ways.
+
+use crate::CacheHint;
+use crate::block::{Block, Cursor};
+use crate::envelope::Handle;
+use crate::reader::TableReader;
+use base::{InternalIterator, InternalKey, IoContext, Result, Slice};
+use std::sync::Arc;
+
+/// First and largest size of a read ahead.
+const WINDOW_MIN: u64 = 16 << 10;
+const WINDOW_MAX: u64 = 256 << 10;
+
+/// A cursor over the entries of one table. Owns its table, so it outlives the removal of the file.
+///
+/// Holds one block, and with [`CacheHint::NoFill`] up to 256 KiB read ahead. A step decodes one entry
+/// and allocates nothing.
+#[derive(Debug)]
+pub struct TableIterator {
+    table: Arc<TableReader>,
+    hint: CacheHint,
+    /// Number of the block that `cursor` is in.
+    block: usize,
+    cursor: Cursor,
+    window: Window,
+}
+
+/// Stored bytes of several blocks, read at once.
+#[derive(Debug, Default)]
+struct Window {
+    bytes: Vec<u8>,
+    start: u64,
+    /// Size of the next read.
+    next_len: u64,
+}
+
+impl TableIterator {
+    pub(crate) fn new(table: Arc<TableReader>, hint: CacheHint) -> TableIterator {
+        TableIterator { table, hint, block: 0, cursor: Cursor::new(), window: Window::default() }
+    }
+
+    /// The table that this walks.
+    #[must_use]
+    pub fn table(&self) -> &Arc<TableReader> {
+        &self.table
+    }
+
+    /// Enters block `number` at the entry that `place` picks in it; leaves the table if there is no such block.
+    fn enter(
+        &mut self,
+        number: usize,
+        forward: bool,
+        place: impl FnOnce(&Block) -> Option<u32>,
+    ) -> Result<()> {
+        // Not valid unless all of this works out.
+        let same = number == self.block && self.cursor.block().len() > 0;
+        let Some(handle) = self.table.index()?.handle(number) else {
+            self.cursor.leave();
+            return Ok(());
+        };
+        let block = if same {
+            self.cursor.block().clone()
+        } else {
+            self.cursor.leave();
+            self.load(handle, forward)?
+        };
+        self.block = number;
+        let entered = place(&block).and_then(|at| self.cursor.enter(block, at));
+        self.check(entered)
+    }
+
+    /// Turns a broken block into an error, after which the iterator is not valid.
+    #[inline]
+    fn check(&mut self, step: Option<()>) -> Result<()> {
+        match step {
+            Some(()) => Ok(()),
+            None => self.fail(),
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self) -> Result<()> {
+        self.cursor.leave();
+        let handle = self.table.index()?.handle(self.block).unwrap_or_default();
+        Err(self.table.broken(handle))
+    }
+
+    fn load(&mut self, handle: Handle, forward: bool) -> Result<Block> {
+        if self.hint == CacheHint::Fill {
+            return self.table.block(handle, CacheHint::Fill);
+        }
+        if let Some(block) = self.table.peek_block(handle) {
+            return Ok(block);
+        }
+        if self.window.stored(handle).is_none() && !self.fill_window(handle, forward)? {
+            return self.table.read_block(handle);
+        }
+        match self.window.stored(handle) {
+            Some(stored) => self.table.open_block(stored, handle),
+            None => self.table.read_block(handle),
+        }
+    }
+
+    /// Reads the block at `handle` and those that will follow it; false if it is better read alone.
+    fn fill_window(&mut self, handle: Handle, forward: bool) -> Result<bool> {
+        let data_end = self.table.index()?.data_end();
+        let len = self.window.grow();
+        if handle.stored_len() > len || handle.end() > data_end {
+            return Ok(false);
+        }
+        let start = if forward { handle.offset } else { handle.end().saturating_sub(len) };
+        let end = start.saturating_add(len).min(data_end);
+        self.window.start = start;
+        self.window.bytes.clear();
+        self.window.bytes.resize((end - start) as usize, 0);
+        let got = self.table.file().read_at(&mut self.window.bytes, start);
+        let got =
+            got.inspect_err(|_| self.window.bytes.clear()).context("read", self.table.path())?;
+        self.window.bytes.truncate(got);
+        Ok(true)
+    }
+
+    /// To the start of the next block.
+    #[cold]
+    fn next_block(&mut self) -> Result<()> {
+        if self.cursor.block().len() == 0 {
+            return Ok(());
+        }
+        self.enter(self.block.saturating_add(1), true, |_| Some(0))
+    }
+
+    /// To the end of the previous block.
+    #[cold]
+    fn prev_block(&mut self) -> Result<()> {
+        let stands = self.cursor.block().len() > 0;
+        match self.block.checked_sub(1) {
+            Some(number) if stands => self.enter(number, false, last_entry),
+            _ => {
+                self.cursor.leave();
+                Ok(())
+            }
+        }
+    }
+}
+
+fn last_entry(block: &Block) -> Option<u32> {
+    block.len().checked_sub(1)
+}
+
+impl Window {
+    /// The stored bytes of a block, if they are all here.
+    fn stored(&self, handle: Handle) -> Option<&[u8]> {
+        let at = usize::try_from(handle.offset.checked_sub(self.start)?).ok()?;
+        let len = usize::try_from(handle.stored_len()).ok()?;
+        self.bytes.get(at..at.checked_add(len)?)
+    }
+
+    /// The size of this read; the next one is twice as large.
+    fn grow(&mut self) -> u64 {
+        let len = self.next_len.clamp(WINDOW_MIN, WINDOW_MAX);
+        self.next_len = len * 2;
+        len
+    }
+}
+
+impl InternalIterator for TableIterator {
+    #[inline]
+    fn valid(&self) -> bool {
+        self.cursor.valid()
+    }
+
+    #[inline]
+    fn key(&self) -> InternalKey<'_> {
+        self.cursor.key()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.cursor.value()
+    }
+
+    fn value_slice(&self) -> Slice {
+        self.cursor.value_slice()
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.cursor.leave();
+        self.enter(0, true, |_| Some(0))
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.cursor.leave();
+        match self.table.index()?.len().checked_sub(1) {
+            Some(number) => self.enter(number, false, last_entry),
+            None => Ok(()),
+        }
+    }
+
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<()> {
+        let number = match self.table.index() {
+            Ok(index) => index.find(target),
+            Err(e) => {
+                self.cursor.leave();
+                return Err(e);
+            }
+        };
+        self.enter(number, true, |block| block.lower_bound(target))?;
+        if self.cursor.block().len() == 0 {
+            return Ok(());
+        }
+        // The target may lie between the last entry of its block and the separator.
+        if !self.valid() { self.next_block() } else { Ok(()) }
+    }
+
+    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<()> {
+        self.cursor.leave();
+        let index = self.table.index()?;
+        let number = index.find(target);
+        if number == index.len() {
+            return self.seek_to_last();
+        }
+        let mut before = 0;
+        self.enter(number, false, |block| {
+            before = block.upper_bound(target)?;
+            Some(before.saturating_sub(1))
+        })?;
+        if before == 0 { self.prev_block() } else { Ok(()) }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        let step = self.cursor.next();
+        if step.is_some() && self.cursor.valid() {
+            return Ok(());
+        }
+        self.check(step)?;
+        self.next_block()
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        let step = self.cursor.prev();
+        if step.is_some() && self.cursor.valid() {
+            return Ok(());
+        }
+        self.check(step)?;
+        self.prev_block()
+    }
+}

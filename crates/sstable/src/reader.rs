@@ -1,0 +1,420 @@
+//! Reads a table: point lookups, and the parts that iterators and `verify` are made of.
+//!
+//! Open reads the footer, the properties and the range tombstones, usually with one system call. The
+//! index and the filter are read at first use and then stay in memory.
+
+use crate::block::{Block, Found};
+use crate::cache::{BlockCache, BlockKey};
+use crate::envelope::{Handle, Opener};
+use crate::filter::{Aligned, Filter};
+use crate::footer::{FOOTER_LEN, Footer};
+use crate::index::{self, Index};
+use crate::iter::TableIterator;
+use crate::{CacheHint, Properties, tombstones};
+use base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use base::{Error, Fragments, InternalKey, IoContext, Result, SeqNo, Slice, ValueKind};
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use vfs::RandomAccessFile;
+
+/// Longest data block after decompression: one entry of the largest key and value, and what is around it.
+const UNCOMPRESSED_MAX: u64 = (KEY_BYTES_MAX + VALUE_BYTES_MAX + 1024) as u64;
+/// Bytes of the file's end that open reads at once, in the hope that properties are among them.
+const TAIL_READ: u64 = 4 << 10;
+
+/// A visible version of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// When it was written.
+    pub seq: SeqNo,
+    /// Whether it is a value or a delete.
+    pub kind: ValueKind,
+    /// The value; shares the block, which stays in memory as long as this lives.
+    pub value: Slice,
+}
+
+/// An open table. Shared as `Arc<TableReader>` by any number of threads.
+#[derive(Debug)]
+pub struct TableReader {
+    file: Arc<dyn RandomAccessFile>,
+    file_len: u64,
+    path: PathBuf,
+    table_id: u64,
+    cache: Arc<BlockCache>,
+    space: u64,
+    footer: Footer,
+    properties: Properties,
+    tombstones: Arc<Fragments>,
+    index: OnceLock<Index>,
+    /// `None` if the table has no filter or a damaged one: then every key is a maybe.
+    filter: OnceLock<Option<Filter>>,
+    /// Held while index or filter are being loaded, so that only one thread does it.
+    loading: Mutex<()>,
+}
+
+impl TableReader {
+    /// Opens the table in `file`. `path` is for error messages; `table_id` is the one it was created with.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] if the file is not that table or its footer, properties or range
+    /// tombstones are damaged; [`Error::UnsupportedFormat`] if a newer version wrote it; [`Error::Io`].
+    pub fn open(
+        file: Arc<dyn RandomAccessFile>,
+        path: &Path,
+        table_id: u64,
+        cache: Arc<BlockCache>,
+    ) -> Result<TableReader> {
+        let space = cache.new_space();
+        TableReader::open_in_space(file, path, table_id, cache, space)
+    }
+
+    /// Opens a table whose cached blocks belong to `space`.
+    pub(crate) fn open_in_space(
+        file: Arc<dyn RandomAccessFile>,
+        path: &Path,
+        table_id: u64,
+        cache: Arc<BlockCache>,
+        space: u64,
+    ) -> Result<TableReader> {
+        let file_len = file.len().context("len", path)?;
+        let tail = Tail::read(&*file, file_len, path)?;
+        let footer = tail.footer(path, table_id)?;
+        let opener = Opener { path, table_id, uncompressed_max: 0 };
+        let bytes = tail.block(&opener, &*file, footer.properties)?;
+        let properties = Properties::decode(bytes.bytes())
+            .map_err(|detail| Error::corruption(path, footer.properties.offset, detail))?;
+        let mut fragments = Fragments::default();
+        if footer.tombstones.len > 0 {
+            let bytes = tail.block(&opener, &*file, footer.tombstones)?;
+            fragments = tombstones::decode(bytes.bytes()).ok_or_else(|| {
+                Error::corruption(path, footer.tombstones.offset, "range tombstones do not decode")
+            })?;
+        }
+        Ok(TableReader {
+            file,
+            file_len,
+            path: path.to_path_buf(),
+            table_id,
+            cache,
+            space,
+            footer,
+            properties,
+            tombstones: Arc::new(fragments),
+            index: OnceLock::new(),
+            filter: OnceLock::new(),
+            loading: Mutex::new(()),
+        })
+    }
+
+    /// False only if no entry has the user key with this [`key_hash`](base::checksum::key_hash).
+    /// A missing, unreadable or damaged filter answers true.
+    #[inline]
+    #[must_use]
+    pub fn may_contain(&self, hash: u64) -> bool {
+        match self.filter.get() {
+            Some(Some(filter)) => filter.may_contain(hash),
+            Some(None) => true,
+            None => self.load_filter().is_none_or(|filter| filter.may_contain(hash)),
+        }
+    }
+
+    /// The newest version of `user_key` that a read at `snapshot` sees, deletes included, range
+    /// tombstones not applied. `hash` is the [`key_hash`](base::checksum::key_hash) of `user_key`.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] or [`Error::Io`] if index or block cannot be read.
+    pub fn get(&self, hash: u64, user_key: &[u8], snapshot: SeqNo) -> Result<Option<Entry>> {
+        let Some((block, found)) = self.locate(hash, user_key, snapshot)? else {
+            return Ok(None);
+        };
+        let (start, len) = (found.raw.value, found.raw.end - found.raw.value);
+        let value = Slice::from_shared(block.data(), start, len).unwrap_or_default();
+        Ok(Some(Entry { seq: found.seq, kind: found.kind, value }))
+    }
+
+    /// As [`get`](Self::get), but lends the value where it lies.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_with<R>(
+        &self,
+        hash: u64,
+        user_key: &[u8],
+        snapshot: SeqNo,
+        f: impl FnOnce(SeqNo, ValueKind, &[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let found = self.locate(hash, user_key, snapshot)?;
+        Ok(found.map(|(block, found)| f(found.seq, found.kind, block.value(&found.raw))))
+    }
+
+    #[inline]
+    fn locate(
+        &self,
+        hash: u64,
+        user_key: &[u8],
+        snapshot: SeqNo,
+    ) -> Result<Option<(Block, Found)>> {
+        if !self.may_contain(hash) {
+            return Ok(None);
+        }
+        let index = self.index()?;
+        let number = index.find(InternalKey::seek_at(user_key, snapshot));
+        let Some(handle) = index.handle(number) else {
+            return Ok(None);
+        };
+        let block = self.block(handle, CacheHint::Fill)?;
+        match block.get(hash, user_key, snapshot) {
+            Some(found) => Ok(found.map(|found| (block, found))),
+            None => Err(self.broken(handle)),
+        }
+    }
+
+    /// The range tombstones of the table.
+    #[must_use]
+    pub fn range_tombstones(&self) -> &Arc<Fragments> {
+        &self.tombstones
+    }
+
+    /// An iterator over all entries, not positioned yet.
+    #[must_use]
+    pub fn iter(self: &Arc<Self>, hint: CacheHint) -> TableIterator {
+        TableIterator::new(Arc::clone(self), hint)
+    }
+
+    /// What the table says about itself.
+    #[must_use]
+    pub fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    /// The id that the table was opened with.
+    #[must_use]
+    pub fn table_id(&self) -> u64 {
+        self.table_id
+    }
+
+    /// The path that the table was opened with.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size of the file in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.file_len
+    }
+
+    /// Bytes held in memory outside the block cache: index, filter, range tombstones, properties.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let index = self.index.get().map_or(0, Index::memory_bytes);
+        let filter =
+            self.filter.get().and_then(Option::as_ref).map_or(0, |f| f.as_bytes().len() + 64);
+        let fragment = |f: &base::Fragment| {
+            size_of_val(f)
+                + f.start.capacity()
+                + f.end.capacity()
+                + f.seqs.capacity() * size_of::<SeqNo>()
+        };
+        let tombstones: usize = self.tombstones.as_slice().iter().map(fragment).sum();
+        let keys = self.properties.smallest.capacity() + self.properties.largest.capacity();
+        size_of::<TableReader>() + index + filter + tombstones + keys
+    }
+
+    /// About how many bytes of the file lie before `user_key`: 0 if the index cannot be read.
+    #[must_use]
+    pub fn approximate_offset(&self, user_key: &[u8]) -> u64 {
+        let Ok(index) = self.index() else {
+            return 0;
+        };
+        let number = index.find(InternalKey::before_all(user_key));
+        index.handle(number).map_or(index.data_end(), |handle| handle.offset)
+    }
+
+    /// The index, read at first use.
+    #[inline]
+    pub(crate) fn index(&self) -> Result<&Index> {
+        match self.index.get() {
+            Some(index) => Ok(index),
+            None => self.load_index(),
+        }
+    }
+
+    #[cold]
+    fn load_index(&self) -> Result<&Index> {
+        let _loading = self.loading.lock();
+        if let Some(index) = self.index.get() {
+            return Ok(index);
+        }
+        let index = self.read_index(|_| ())?;
+        Ok(self.index.get_or_init(|| index))
+    }
+
+    /// Reads the whole index from the file and checks that data blocks, partitions and top index
+    /// follow one another from the start of the file. `visit` sees each index block.
+    pub(crate) fn read_index(&self, mut visit: impl FnMut(Handle)) -> Result<Index> {
+        let top_handle = self.footer.top_index;
+        let top = self.read_meta(top_handle)?;
+        let partitions = index::partitions(top.bytes(), top_handle.offset)
+            .ok_or_else(|| self.damage(top_handle, "top index does not decode"))?;
+        let (mut index, mut data_end) = (Index::default(), 0);
+        for handle in &partitions {
+            let bytes = self.read_meta(*handle)?;
+            visit(*handle);
+            index::decode(bytes.bytes(), &mut data_end, |entry| index.push(&entry))
+                .ok_or_else(|| self.damage(*handle, "index partition does not decode"))?;
+        }
+        visit(top_handle);
+        let index =
+            index.freeze().ok_or_else(|| self.damage(top_handle, "index does not decode"))?;
+        let partitions_start = partitions.first().unwrap_or(&top_handle).offset;
+        if data_end != partitions_start || !index::top_agrees(top.bytes(), &partitions, &index) {
+            return Err(self.damage(top_handle, "top index disagrees with its partitions"));
+        }
+        Ok(index)
+    }
+
+    /// Loads the filter; `None` if there is none to ask.
+    #[cold]
+    fn load_filter(&self) -> Option<&Filter> {
+        let _loading = self.loading.lock();
+        if let Some(filter) = self.filter.get() {
+            return filter.as_ref();
+        }
+        let filter = match self.read_filter() {
+            Ok(filter) => filter,
+            // Damage stays; another failure to read may not happen again.
+            Err(e) if e.is_corruption() => None,
+            Err(_) => return None,
+        };
+        self.filter.get_or_init(|| filter).as_ref()
+    }
+
+    /// Reads the filter from the file; `None` if the table was written without one.
+    pub(crate) fn read_filter(&self) -> Result<Option<Filter>> {
+        let handle = self.footer.filter;
+        if handle.len == 0 {
+            return Ok(None);
+        }
+        let bytes = self.read_meta(handle)?;
+        let filter = Filter::parse(Aligned::copy_from(bytes.bytes()));
+        filter.map(Some).map_err(|e| self.damage(handle, &e.to_string()))
+    }
+
+    /// A block that is never compressed.
+    pub(crate) fn read_meta(&self, handle: Handle) -> Result<crate::envelope::Payload> {
+        let opener = Opener { uncompressed_max: 0, ..self.opener() };
+        opener.read(&*self.file, self.file_len, handle)
+    }
+
+    fn opener(&self) -> Opener<'_> {
+        let uncompressed_max = self.properties.block_bytes_max.min(UNCOMPRESSED_MAX);
+        Opener { path: &self.path, table_id: self.table_id, uncompressed_max }
+    }
+
+    /// A data block, from the cache or the file.
+    #[inline]
+    pub(crate) fn block(&self, handle: Handle, hint: CacheHint) -> Result<Block> {
+        match self.cache.get(&self.block_key(handle)) {
+            Some(block) => Ok(block),
+            None => self.load_block(handle, hint),
+        }
+    }
+
+    #[cold]
+    fn load_block(&self, handle: Handle, hint: CacheHint) -> Result<Block> {
+        let block = self.read_block(handle)?;
+        if hint == CacheHint::Fill {
+            self.cache.insert(self.block_key(handle), block.clone());
+        }
+        Ok(block)
+    }
+
+    /// A data block if it is in the cache; does not make it hotter.
+    pub(crate) fn peek_block(&self, handle: Handle) -> Option<Block> {
+        self.cache.peek(&self.block_key(handle))
+    }
+
+    /// A data block from the file.
+    pub(crate) fn read_block(&self, handle: Handle) -> Result<Block> {
+        let payload = self.opener().read(&*self.file, self.file_len, handle)?;
+        Block::parse(payload.data, payload.len).map_err(|detail| self.damage(handle, detail))
+    }
+
+    /// A data block whose stored bytes have been read already.
+    pub(crate) fn open_block(&self, stored: &[u8], handle: Handle) -> Result<Block> {
+        let payload = self.opener().open(stored, handle)?;
+        Block::parse(payload.data, payload.len).map_err(|detail| self.damage(handle, detail))
+    }
+
+    #[inline]
+    fn block_key(&self, handle: Handle) -> BlockKey {
+        BlockKey { space: self.space, table_id: self.table_id, offset: handle.offset }
+    }
+
+    pub(crate) fn file(&self) -> &dyn RandomAccessFile {
+        &*self.file
+    }
+
+    pub(crate) fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// The error for a block that `Block::parse` let through although it should not have.
+    #[cold]
+    pub(crate) fn broken(&self, handle: Handle) -> Error {
+        self.damage(handle, "data block is inconsistent")
+    }
+
+    pub(crate) fn damage(&self, handle: Handle, detail: &str) -> Error {
+        Error::corruption(&self.path, handle.offset, detail)
+    }
+}
+
+/// The last bytes of the file.
+pub(crate) struct Tail {
+    bytes: Vec<u8>,
+    start: u64,
+    file_len: u64,
+}
+
+impl Tail {
+    pub(crate) fn read(file: &dyn RandomAccessFile, file_len: u64, path: &Path) -> Result<Tail> {
+        let len = file_len.min(TAIL_READ);
+        let (start, mut bytes) = (file_len - len, vec![0; len as usize]);
+        match file.read_exact_at(&mut bytes, start) {
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Err(Error::corruption(path, start, "file ends before its length"));
+            }
+            other => other.context("read", path)?,
+        }
+        Ok(Tail { bytes, start, file_len })
+    }
+
+    pub(crate) fn footer(&self, path: &Path, table_id: u64) -> Result<Footer> {
+        let Some(footer) = self.bytes.last_chunk::<FOOTER_LEN>() else {
+            let detail = format!("file shorter than a footer len={}", self.file_len);
+            return Err(Error::corruption(path, 0, detail));
+        };
+        Footer::decode(footer, path, table_id, self.file_len - FOOTER_LEN as u64)
+    }
+
+    /// A block out of these bytes if it lies in them, else from the file.
+    fn block(
+        &self,
+        opener: &Opener<'_>,
+        file: &dyn RandomAccessFile,
+        handle: Handle,
+    ) -> Result<crate::envelope::Payload> {
+        let stored = handle.offset.checked_sub(self.start).and_then(|at| {
+            let (at, len) = (usize::try_from(at).ok()?, usize::try_from(handle.stored_len()).ok()?);
+            self.bytes.get(at..at.checked_add(len)?)
+        });
+        match stored {
+            Some(stored) => opener.open(stored, handle),
+            None => opener.read(file, self.file_len, handle),
+        }
+    }
+}

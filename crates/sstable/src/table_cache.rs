@@ -1,0 +1,160 @@
+//! Open tables, a bounded number of them.
+
+use crate::{BlockCache, TableReader};
+use base::{FileName, FileNum, IoContext, Result};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use vfs::Fs;
+
+/// Tables per shard below which more shards would only make the bound coarser.
+const SHARD_MIN: usize = 64;
+const SHARDS_MAX: usize = 16;
+
+/// Opens the tables of one directory and keeps at most `max_open` of them open.
+///
+/// Which one is closed is decided by CLOCK: a table used since the hand last passed stays. Closing only
+/// lets go of the reader: whoever holds it goes on reading, so a file handle may outlive its place here.
+#[derive(Debug)]
+pub struct TableCache {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    block_cache: Arc<BlockCache>,
+    /// All tables opened here share it, so that one opened again finds its blocks in the cache.
+    space: u64,
+    shard_max: usize,
+    shards: Box<[RwLock<Shard>]>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    tables: BTreeMap<FileNum, Slot>,
+    /// The table that the hand of the clock passed last.
+    hand: Option<FileNum>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    reader: Arc<TableReader>,
+    used: AtomicBool,
+}
+
+impl TableCache {
+    /// A cache over the tables in `dir`, of which at most `max_open` (at least 1) are kept open.
+    #[must_use]
+    pub fn new(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        max_open: usize,
+        block_cache: Arc<BlockCache>,
+    ) -> TableCache {
+        let max_open = max_open.max(1);
+        let shards = (max_open / SHARD_MIN).clamp(1, SHARDS_MAX);
+        let space = block_cache.new_space();
+        TableCache {
+            fs,
+            dir,
+            block_cache,
+            space,
+            shard_max: max_open / shards,
+            shards: (0..shards).map(|_| RwLock::default()).collect(),
+        }
+    }
+
+    /// The table in file `file`, opened if it is not.
+    ///
+    /// # Errors
+    /// Those of [`TableReader::open`]; [`base::Error::Io`] if the file cannot be opened.
+    pub fn get(&self, file: FileNum, table_id: u64) -> Result<Arc<TableReader>> {
+        if let Some(slot) = self.shard(file).read().tables.get(&file) {
+            if !slot.used.load(Ordering::Relaxed) {
+                slot.used.store(true, Ordering::Relaxed);
+            }
+            if slot.reader.table_id() == table_id {
+                return Ok(Arc::clone(&slot.reader));
+            }
+        }
+        self.open(file, table_id)
+    }
+
+    /// Opens the file without holding a lock; of two threads that do, the first one's reader stays.
+    #[cold]
+    fn open(&self, file: FileNum, table_id: u64) -> Result<Arc<TableReader>> {
+        let path = FileName::Table(file).in_dir(&self.dir);
+        let handle = self.fs.open(&path).context("open", &path)?;
+        let cache = Arc::clone(&self.block_cache);
+        let reader =
+            Arc::new(TableReader::open_in_space(handle, &path, table_id, cache, self.space)?);
+        let mut closed = Vec::new();
+        let mut shard = self.shard(file).write();
+        let slot = shard
+            .tables
+            .entry(file)
+            .or_insert_with(|| Slot { reader: Arc::clone(&reader), used: AtomicBool::new(true) });
+        if slot.reader.table_id() != table_id {
+            slot.reader = reader;
+        }
+        let reader = Arc::clone(&slot.reader);
+        while shard.tables.len() > self.shard_max {
+            closed.extend(shard.close_one(file));
+        }
+        drop(shard);
+        // Files are closed here, when no lock is held.
+        drop(closed);
+        Ok(reader)
+    }
+
+    /// Closes the table in `file`, if it is open: it was removed.
+    pub fn evict(&self, file: FileNum) {
+        let slot = self.shard(file).write().tables.remove(&file);
+        drop(slot);
+    }
+
+    /// Tables open now.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().tables.len()).sum()
+    }
+
+    /// Bytes held by open tables outside the block cache.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let of_shard = |shard: &RwLock<Shard>| -> usize {
+            shard.read().tables.values().map(|slot| slot.reader.memory_bytes()).sum()
+        };
+        self.shards.iter().map(of_shard).sum()
+    }
+
+    /// The block cache that the tables share.
+    #[must_use]
+    pub fn block_cache(&self) -> &Arc<BlockCache> {
+        &self.block_cache
+    }
+
+    #[inline]
+    fn shard(&self, file: FileNum) -> &RwLock<Shard> {
+        &self.shards[(file.0 % self.shards.len() as u64) as usize]
+    }
+}
+
+impl Shard {
+    /// Takes out the next table behind the hand that was not used since it passed; never `keep`.
+    fn close_one(&mut self, keep: FileNum) -> Option<Slot> {
+        // Two rounds: the first clears all marks at the latest.
+        for _ in 0..2 * self.tables.len() {
+            let behind = self
+                .hand
+                .and_then(|hand| self.tables.range(FileNum(hand.0.saturating_add(1))..).next());
+            let (&file, slot) = behind.or_else(|| self.tables.iter().next())?;
+            self.hand = Some(file);
+            if !slot.used.swap(false, Ordering::Relaxed) && file != keep {
+                return self.tables.remove(&file);
+            }
+        }
+        // Readers marked every table meanwhile.
+        let file = self.tables.keys().copied().find(|&file| file != keep)?;
+        self.tables.remove(&file)
+    }
+}

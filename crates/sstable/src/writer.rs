@@ -1,0 +1,381 @@
+//! Writes a table, front to back.
+
+use crate::block::BlockBuilder;
+use crate::envelope::{Handle, Sealer};
+use crate::footer::Footer;
+use crate::index::{IndexBlockBuilder, shortest_separator};
+use crate::{Compression, Properties, TableOptions, tombstones};
+use base::checksum::key_hash;
+use base::limits::{check_key, check_value};
+use base::{Error, Fragments, InternalKey, IoContext, Result, SeqNo, ValueKind};
+use std::path::{Path, PathBuf};
+use vfs::{Fs, WritableFile};
+
+/// Bytes gathered before they are handed to the file system.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSummary {
+    /// The id given to [`TableWriter::create`].
+    pub table_id: u64,
+    /// Size of the file.
+    pub size_bytes: u64,
+    /// Point entries, deletes included.
+    pub entries: u64,
+    /// Point entries that are deletes.
+    pub deletes: u64,
+    /// Range tombstones, counted in every fragment that they cover.
+    pub range_tombstones: u64,
+    /// User keys and values of point entries, uncompressed.
+    pub raw_bytes: u64,
+    /// Smallest user key of an entry or range tombstone.
+    pub smallest: Vec<u8>,
+    /// Largest user key of an entry, or the end of the last range tombstone if that is beyond it.
+    pub largest: Vec<u8>,
+    /// True if `largest` is a range tombstone's end, which is not part of it.
+    pub largest_exclusive: bool,
+    /// Smallest sequence number of entries and range tombstones; 0 if there are none.
+    pub seq_min: SeqNo,
+    /// Largest sequence number of entries and range tombstones; 0 if there are none.
+    pub seq_max: SeqNo,
+}
+
+/// Writes one table. Entries come in ascending order; [`finish`](Self::finish) makes it a table.
+///
+/// Holds one block, the index, and 8 bytes per distinct key for the filter. A writer dropped without
+/// `finish` leaves a part of a file, for the caller to remove. After an error every later call fails.
+#[derive(Debug)]
+pub struct TableWriter {
+    file: Box<dyn WritableFile>,
+    path: PathBuf,
+    table_id: u64,
+    options: TableOptions,
+    /// Bytes not yet handed to the file, and where they will lie.
+    out: Vec<u8>,
+    out_offset: u64,
+    sealer: Sealer,
+    block: BlockBuilder,
+    index: IndexWriter,
+    filter: Option<bloom::Builder>,
+    fragments: Option<Fragments>,
+    properties: Properties,
+    last_key: Vec<u8>,
+    last_trailer: u64,
+    failed: Option<Error>,
+}
+
+impl TableWriter {
+    /// Creates or truncates the file at `path`. `table_id` must be unique among all tables that might be
+    /// mistaken for one another; readers must know it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for options out of range; [`Error::Io`], [`Error::NoSpace`].
+    pub fn create(
+        fs: &dyn Fs,
+        path: &Path,
+        table_id: u64,
+        options: TableOptions,
+    ) -> Result<TableWriter> {
+        options.validate()?;
+        let bits = options.filter_bits_per_key;
+        let filter = (bits > 0).then(|| bloom::Builder::new(bits)).transpose();
+        let filter = filter.map_err(|e| Error::invalid("filter_bits_per_key", e.to_string()))?;
+        let properties = Properties {
+            compression: options.compression,
+            filter_bits_per_key: bits,
+            block_size_bytes: options.block_size_bytes as u64,
+            restart_interval: options.restart_interval as u64,
+            seq_min: SeqNo::MAX,
+            ..Properties::created_here()
+        };
+        Ok(TableWriter {
+            file: fs.create(path).context("create", path)?,
+            path: path.to_path_buf(),
+            table_id,
+            out: Vec::new(),
+            out_offset: 0,
+            sealer: Sealer::new(table_id),
+            block: BlockBuilder::new(options.restart_interval),
+            index: IndexWriter::new(options.index_block_size_bytes),
+            filter,
+            fragments: None,
+            properties,
+            last_key: Vec::new(),
+            last_trailer: 0,
+            failed: None,
+            options,
+        })
+    }
+
+    /// Appends an entry.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if `key` is not above the key before it, is neither a put nor a delete,
+    /// or key or value are too large: the entry is then not part of the table, and the writer can go on.
+    /// [`Error::Io`] or [`Error::NoSpace`]: the writer cannot go on.
+    pub fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<()> {
+        self.check_failed()?;
+        let same_key = self.check_entry(key, value)?;
+        if !self.block.is_empty()
+            && self.block.size_after(key, value.len()) > self.options.block_size_bytes
+        {
+            self.close_block(Some(key.user_key))?;
+        }
+        let hash = key_hash(key.user_key);
+        self.block.add(key, value, hash, same_key);
+        self.count_entry(key, value, hash, same_key);
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key.user_key);
+        self.last_trailer = key.trailer();
+        Ok(())
+    }
+
+    /// Whether the entry has the user key of the one before it, if it may follow that one at all.
+    fn check_entry(&self, key: InternalKey<'_>, value: &[u8]) -> Result<bool> {
+        check_key(key.user_key)?;
+        check_value(value)?;
+        if key.kind == ValueKind::RangeDelete || key.seq > SeqNo::MAX {
+            return Err(Error::invalid("entry", format!("{key:?} is not a point entry")));
+        }
+        if self.properties.entries == 0 {
+            return Ok(false);
+        }
+        let by_user_key = key.user_key.cmp(&self.last_key);
+        if by_user_key.then_with(|| self.last_trailer.cmp(&key.trailer())).is_le() {
+            return Err(Error::invalid("entry", format!("{key:?} is not above the key before it")));
+        }
+        Ok(by_user_key.is_eq())
+    }
+
+    fn count_entry(&mut self, key: InternalKey<'_>, value: &[u8], hash: u64, same_key: bool) {
+        let p = &mut self.properties;
+        if p.entries == 0 {
+            p.smallest = key.user_key.to_vec();
+        }
+        p.entries += 1;
+        p.deletes += u64::from(key.kind == ValueKind::Delete);
+        p.raw_key_bytes += key.user_key.len() as u64;
+        p.raw_value_bytes += value.len() as u64;
+        p.seq_min = p.seq_min.min(key.seq);
+        p.seq_max = p.seq_max.max(key.seq);
+        if !same_key {
+            p.user_keys += 1;
+            if let Some(filter) = &mut self.filter {
+                filter.add(hash);
+            }
+        }
+    }
+
+    /// Takes the range tombstones of the table; once, at any time before `finish`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if called twice, or if a key is too large.
+    pub fn add_range_tombstones(&mut self, fragments: &Fragments) -> Result<()> {
+        self.check_failed()?;
+        if self.fragments.is_some() {
+            return Err(Error::invalid("range tombstones", "given twice"));
+        }
+        for fragment in fragments.as_slice() {
+            check_key(&fragment.start)?;
+            check_key(&fragment.end)?;
+        }
+        self.fragments = Some(fragments.clone());
+        Ok(())
+    }
+
+    /// About how large the file would be if it were finished now.
+    #[must_use]
+    pub fn file_size_estimate(&self) -> u64 {
+        let filter = self.filter.as_ref().map_or(0, |f| f.plan().size_bytes());
+        let open = if self.block.is_empty() { 0 } else { self.block.size() as u64 };
+        self.offset() + open + self.index.size() + filter + 512
+    }
+
+    /// True if nothing was added, range tombstones included.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.properties.entries == 0 && self.fragments.as_ref().is_none_or(Fragments::is_empty)
+    }
+
+    /// Point entries so far.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.properties.entries
+    }
+
+    /// Writes what is left, and syncs the file, but not its directory.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::NoSpace`]; the file is then not a table.
+    pub fn finish(mut self) -> Result<TableSummary> {
+        self.check_failed()?;
+        if !self.block.is_empty() {
+            self.close_block(None)?;
+        }
+        self.properties.data_bytes = self.offset();
+        let top_index = self.write_index()?;
+        self.properties.index_bytes = self.offset() - self.properties.data_bytes;
+        let filter = self.write_filter()?;
+        self.properties.filter_bytes = self.offset() - filter.offset;
+        let tombstones = self.write_tombstones()?;
+        self.complete_properties();
+        let properties = self.write_block(&self.properties.encode(), Compression::None)?;
+        let footer = Footer { top_index, filter, tombstones, properties };
+        self.out.extend_from_slice(&footer.encode(self.table_id, self.offset()));
+        self.write_out()?;
+        self.file.sync().context("sync", &self.path)?;
+        Ok(self.summary())
+    }
+
+    /// Closes the current block, whose separator stands before the user key `next`.
+    fn close_block(&mut self, next: Option<&[u8]>) -> Result<()> {
+        let payload = self.block.finish();
+        self.properties.data_blocks += 1;
+        self.properties.block_bytes_max = self.properties.block_bytes_max.max(payload.len() as u64);
+        let offset = self.out_offset + self.out.len() as u64;
+        let handle = self.sealer.seal(payload, self.options.compression, offset, &mut self.out);
+        self.block.clear();
+        match next {
+            Some(next) if next == self.last_key => self.index.add(next, self.last_trailer, handle),
+            Some(next) => self.index.add(&shortest_separator(&self.last_key, next), 0, handle),
+            None => self.index.add(&self.last_key, 0, handle),
+        }
+        self.write_out_if_large()
+    }
+
+    fn write_index(&mut self) -> Result<Handle> {
+        let mut top = IndexBlockBuilder::default();
+        for partition in self.index.take_partitions() {
+            let handle = self.write_block(&partition.encode(), Compression::None)?;
+            let (user_key, trailer) = partition.last();
+            top.add(user_key, trailer, handle);
+        }
+        self.write_block(&top.encode(), Compression::None)
+    }
+
+    fn write_filter(&mut self) -> Result<Handle> {
+        match self.filter.take() {
+            Some(filter) if self.properties.entries > 0 => {
+                self.write_block(&filter.finish(), Compression::None)
+            }
+            _ => Ok(Handle { offset: self.offset(), len: 0 }),
+        }
+    }
+
+    fn write_tombstones(&mut self) -> Result<Handle> {
+        match &self.fragments {
+            Some(fragments) if !fragments.is_empty() => {
+                let bytes = tombstones::encode(fragments);
+                self.write_block(&bytes, Compression::None)
+            }
+            _ => Ok(Handle { offset: self.offset(), len: 0 }),
+        }
+    }
+
+    /// Widens the bounds by the range tombstones.
+    fn complete_properties(&mut self) {
+        let p = &mut self.properties;
+        let empty = p.entries == 0;
+        p.largest = self.last_key.clone();
+        let fragments = self.fragments.as_ref().map(Fragments::as_slice).unwrap_or_default();
+        let seqs = || fragments.iter().flat_map(|f| &f.seqs);
+        p.range_tombstones = seqs().count() as u64;
+        p.seq_min = seqs().copied().fold(p.seq_min, SeqNo::min);
+        p.seq_max = seqs().copied().fold(p.seq_max, SeqNo::max);
+        if let (Some(first), Some(last)) = (fragments.first(), fragments.last()) {
+            if empty || first.start < p.smallest {
+                p.smallest.clone_from(&first.start);
+            }
+            if empty || last.end > p.largest {
+                p.largest.clone_from(&last.end);
+                p.largest_exclusive = true;
+            }
+        }
+        if empty && fragments.is_empty() {
+            p.seq_min = SeqNo(0);
+        }
+    }
+
+    fn summary(self) -> TableSummary {
+        let p = self.properties;
+        TableSummary {
+            table_id: self.table_id,
+            size_bytes: self.out_offset,
+            entries: p.entries,
+            deletes: p.deletes,
+            range_tombstones: p.range_tombstones,
+            raw_bytes: p.raw_key_bytes + p.raw_value_bytes,
+            smallest: p.smallest,
+            largest: p.largest,
+            largest_exclusive: p.largest_exclusive,
+            seq_min: p.seq_min,
+            seq_max: p.seq_max,
+        }
+    }
+
+    /// Where the next block will lie.
+    fn offset(&self) -> u64 {
+        self.out_offset + self.out.len() as u64
+    }
+
+    fn write_block(&mut self, payload: &[u8], compression: Compression) -> Result<Handle> {
+        let offset = self.offset();
+        let handle = self.sealer.seal(payload, compression, offset, &mut self.out);
+        self.write_out_if_large()?;
+        Ok(handle)
+    }
+
+    fn write_out_if_large(&mut self) -> Result<()> {
+        if self.out.len() < WRITE_BYTES { Ok(()) } else { self.write_out() }
+    }
+
+    fn write_out(&mut self) -> Result<()> {
+        let written = self.file.append(&self.out).context("append", &self.path);
+        if let Err(e) = &written {
+            self.failed = Some(e.clone());
+        }
+        self.out_offset += self.out.len() as u64;
+        self.out.clear();
+        written
+    }
+
+    fn check_failed(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// Collects the index; it is written behind the data.
+#[derive(Debug)]
+struct IndexWriter {
+    partition_bytes: usize,
+    done: Vec<IndexBlockBuilder>,
+    done_bytes: usize,
+    current: IndexBlockBuilder,
+}
+
+impl IndexWriter {
+    fn new(partition_bytes: usize) -> IndexWriter {
+        let current = IndexBlockBuilder::default();
+        IndexWriter { partition_bytes, done: Vec::new(), done_bytes: 0, current }
+    }
+
+    fn add(&mut self, user_key: &[u8], trailer: u64, handle: Handle) {
+        self.current.add(user_key, trailer, handle);
+        if self.current.len() >= self.partition_bytes {
+            self.done_bytes += self.current.len();
+            self.done.push(std::mem::take(&mut self.current));
+        }
+    }
+
+    fn size(&self) -> u64 {
+        (self.done_bytes + self.current.len()) as u64
+    }
+
+    fn take_partitions(&mut self) -> Vec<IndexBlockBuilder> {
+        if !self.current.is_empty() {
+            self.done.push(std::mem::take(&mut self.current));
+        }
+        std::mem::take(&mut self.done)
+    }
+}
