@@ -161,9 +161,6 @@ impl Manifest {
             health: Health::Clean,
             part_bytes: EDIT_BYTES_MAX,
         };
-        if bytes.len() as u64 != replayed.valid_len {
-            manifest.health = Health::MustRotate;
-        }
         let Replayed { mut state, proven, .. } = replayed;
         if !manifest.options.read_only {
             manifest.make_durable(&mut state, proven)?;
@@ -311,6 +308,7 @@ impl Manifest {
         let mut file = self.fs.open_append(&path).context("open", &path)?;
         file.sync().map_err(|e| sync_failed("sync", &path, e))?;
         self.fs.sync_dir(&self.dir).map_err(|e| sync_failed("sync_dir", &self.dir, e))?;
+        // Never write behind a torn end.
         if file.len() != self.synced {
             self.health = Health::MustRotate;
         }
