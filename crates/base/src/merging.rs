@@ -35,6 +35,25 @@ impl<I: InternalIterator> MergingIterator<I> {
         MergingIterator { sources, order, direction: Direction::Forward, turning_key: Vec::new() }
     }
 
+    /// The source that the current entry comes from.
+    #[must_use]
+    pub fn current_source(&self) -> Option<&I> {
+        self.first()
+    }
+
+    /// Moves the current source alone forward to `target`, which must lie behind the current entry, and
+    /// puts it back in its place: for callers that know what they skip. Only while moving forward.
+    pub fn skip_current_source(&mut self, target: InternalKey<'_>) -> Result<()> {
+        let Some(&first) = self.order.first() else { return Ok(()) };
+        crate::invariant!(self.direction == Direction::Forward, "a skip moves forward");
+        if let Err(e) = self.sources[first as usize].seek(target) {
+            self.order.clear();
+            return Err(e);
+        }
+        self.reorder_first();
+        Ok(())
+    }
+
     /// Positions every source with `place` and orders them for `direction`.
     fn position(
         &mut self,

@@ -1,0 +1,212 @@
+//! Compaction: picks by policy, runs on the executor, installs by one edit.
+
+use crate::engine::Engine;
+use crate::executor::Priority;
+use crate::metrics::Counters;
+use crate::tree::{Tree, View};
+use base::{Error, Result};
+use compaction::{Job, Task, TaskKind};
+use manifest::{TableChanges, TableMeta, VersionEdit};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Engine {
+    /// Hands all compactions that the policy of `tree` asks for, and that can run beside those running, to the executor.
+    pub(crate) fn schedule_compactions(self: &Arc<Self>, tree: &Arc<Tree>) {
+        while let Some(task) = self.pick(tree) {
+            let tree = Arc::clone(tree);
+            self.submit("compaction", Priority::Low, move |engine| {
+                // A job that is dropped unrun at shutdown leaves its task behind; the database is closing then.
+                let done = engine.run_task(&tree, &task);
+                tree.compactions.lock().running.retain(|t| *t != task);
+                match done {
+                    Ok(()) => {
+                        engine.health.recover();
+                        engine.purge();
+                        engine.schedule_compactions(&tree);
+                    }
+                    Err(e) => engine.background_failed(&e),
+                }
+            });
+        }
+    }
+
+    fn pick(&self, tree: &Tree) -> Option<Task> {
+        if self.is_closing() || self.health.is_stopped() || tree.is_dropped() {
+            return None;
+        }
+        let mut compactions = tree.compactions.lock();
+        if compactions.manual > 0 || compactions.running.len() >= self.options.background_threads {
+            return None;
+        }
+        let version = Arc::clone(&tree.view().version);
+        let task =
+            tree.options.compaction.pick(&self.policy_view(&version, &compactions.running))?;
+        compactions.running.push(task.clone());
+        Some(task)
+    }
+
+    fn policy_view<'a>(
+        &self,
+        version: &'a manifest::Version,
+        running: &'a [Task],
+    ) -> compaction::View<'a> {
+        compaction::View {
+            version,
+            running,
+            now_micros: self.clock.wall_micros(),
+            oldest_snapshot: self.snapshots.oldest().unwrap_or_else(|| self.visible()),
+        }
+    }
+
+    /// Runs `task` and installs what it made.
+    fn run_task(&self, tree: &Tree, task: &Task) -> Result<()> {
+        if self.is_closing() {
+            return Err(Error::Closed);
+        }
+        let outputs = match task.kind {
+            TaskKind::Merge => {
+                self.with_job(tree, task.output_level, |job| compaction::run(task, job))?
+            }
+            TaskKind::Move | TaskKind::Drop => Vec::new(),
+        };
+        let (read, written) = match task.kind {
+            TaskKind::Merge => (task.input_bytes(), outputs.iter().map(|t| t.size_bytes).sum()),
+            _ => (0, 0),
+        };
+        self.install_task(tree, task, outputs)?;
+        Counters::add(&self.counters.compactions, 1);
+        Counters::add(&self.counters.compacted_bytes_read, read);
+        Counters::add(&self.counters.compacted_bytes_written, written);
+        Ok(())
+    }
+
+    fn install_task(&self, tree: &Tree, task: &Task, outputs: Vec<TableMeta>) -> Result<()> {
+        let (added, removed) = task.changes(outputs);
+        let changes =
+            TableChanges { keyspace: tree.id, added, removed: removed.clone(), flushed_seq: None };
+        let edit = VersionEdit { tables: vec![changes], ..VersionEdit::default() };
+        self.apply_edit(&edit, |state| {
+            let Some(keyspace) = state.keyspaces.get(&tree.id) else { return };
+            let before = tree.view_full();
+            tree.update_view(|view| View {
+                active: Arc::clone(&view.active),
+                frozen: view.frozen.clone(),
+                version: Arc::clone(&keyspace.version),
+            });
+            self.graveyard.lock().bury(&before.version, &removed);
+        })
+    }
+
+    /// Lends `write` what a compaction or flush into `level` of `tree` needs.
+    pub(crate) fn with_job<R>(
+        &self,
+        tree: &Tree,
+        level: usize,
+        write: impl FnOnce(&Job<'_>) -> R,
+    ) -> R {
+        let new_file = || self.new_file();
+        let table_id = || self.new_table_id();
+        let throttle = |bytes: u64| self.throttle(level, bytes);
+        write(&Job {
+            fs: &*self.fs,
+            dir: &self.dir,
+            tables: &self.tables,
+            next_file: &new_file,
+            table_id: &table_id,
+            options: tree.options.table(level),
+            target_table_bytes: tree.options.compaction.target_table_bytes(),
+            snapshots: self.snapshots.list(),
+            now_micros: self.clock.wall_micros(),
+            cancel: &self.closing,
+            throttle: &throttle,
+        })
+    }
+
+    /// Keeps compactions below the rate limit; flushes, which writers wait for, are not held back.
+    fn throttle(&self, level: usize, bytes: u64) {
+        let Some(rate) = self.options.rate_limit_bytes_per_second.filter(|_| level > 0) else {
+            return;
+        };
+        self.limiter.wait(self.clock.monotonic_micros(), bytes, rate);
+    }
+
+    /// Compacts all of `tree` inside the bounds into its lowest level, on this thread.
+    pub(crate) fn compact_range(
+        self: &Arc<Self>,
+        tree: &Arc<Tree>,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+    ) -> Result<()> {
+        self.flush_and_wait(std::slice::from_ref(tree))?;
+        tree.compactions.lock().manual += 1;
+        let done = self.compact_by_hand(tree, lower, upper);
+        tree.compactions.lock().manual -= 1;
+        self.purge();
+        self.schedule_compactions(tree);
+        self.event.notify();
+        done
+    }
+
+    fn compact_by_hand(
+        self: &Arc<Self>,
+        tree: &Arc<Tree>,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+    ) -> Result<()> {
+        loop {
+            self.health.check_writable()?;
+            // One manual compaction at a time, and none in the background meanwhile.
+            let task = self.event.wait(&*self.executor, || {
+                if self.health.is_stopped() {
+                    return Some(None);
+                }
+                let mut compactions = tree.compactions.lock();
+                if !compactions.running.is_empty() {
+                    return None;
+                }
+                let version = Arc::clone(&tree.view().version);
+                let view = self.policy_view(&version, &[]);
+                let task = tree.options.compaction.pick_range(&view, lower, upper);
+                compactions.running.extend(task.clone());
+                Some(task)
+            });
+            let Some(task) = task else { return self.health.check_writable() };
+            let done = self.run_task(tree, &task);
+            tree.compactions.lock().running.retain(|t| *t != task);
+            self.event.notify();
+            done?;
+        }
+    }
+
+    /// True if nothing is being flushed or compacted, and nothing waits to be.
+    fn is_idle(self: &Arc<Self>) -> bool {
+        let trees = self.all_trees();
+        for tree in &trees {
+            self.queue_flush(tree);
+            self.schedule_compactions(tree);
+        }
+        let quiet =
+            |t: &Arc<Tree>| t.view().frozen.is_empty() && t.compactions.lock().running.is_empty();
+        self.jobs.load(Ordering::Acquire) == 0 && trees.iter().all(quiet)
+    }
+
+    /// Waits until no flush or compaction is pending or running.
+    pub(crate) fn wait_idle(self: &Arc<Self>) -> Result<()> {
+        let failures = self.counters.background_failures.load(Ordering::Relaxed);
+        self.event.wait(&*self.executor, || {
+            if let Err(e) = self.health.check_open() {
+                return Some(Err(e));
+            }
+            let failed = self.counters.background_failures.load(Ordering::Relaxed) > failures;
+            if failed && let Some(e) = self.health.retrying() {
+                return Some(Err(e));
+            }
+            if self.health.is_stopped() {
+                return Some(self.health.check_writable());
+            }
+            self.is_idle().then_some(Ok(()))
+        })
+    }
+}

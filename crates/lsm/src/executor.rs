@@ -1,0 +1,272 @@
+//! Where background work runs: on threads, or step by step under the hand of a test.
+//!
+//! The engine hands over jobs and waits on events. It never starts a thread itself, so that with
+//! [`ManualExecutor`] a whole database runs on the thread of the caller, in an order picked by a seed.
+
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What is done first when several jobs wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Writers wait for it: flushes and fresh log segments.
+    High,
+    /// Compactions and clean-up.
+    Low,
+}
+
+/// A piece of background work.
+pub struct Job {
+    /// What it is, for logs and tests.
+    pub name: &'static str,
+    /// When it should run.
+    pub priority: Priority,
+    /// The work. Catches its own errors; a panic is caught by the engine around it.
+    pub run: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("name", &self.name).field("priority", &self.priority).finish()
+    }
+}
+
+/// Work repeated at an interval; returns false to be called no more.
+pub type Tick = Box<dyn FnMut() -> bool + Send>;
+
+/// Runs jobs. Shared as `Arc<dyn Executor>`; one executor may serve one database.
+pub trait Executor: fmt::Debug + Send + Sync + 'static {
+    /// Takes a job; it runs later, elsewhere. After [`shutdown`](Self::shutdown) jobs are dropped unrun.
+    fn submit(&self, job: Job);
+
+    /// Calls `tick` every `interval`.
+    fn every(&self, interval: Duration, tick: Tick);
+
+    /// Called by a thread that waits for background work: runs one waiting job on this thread if that is
+    /// how this executor works, and says whether it did. Executors with threads return false.
+    fn drive(&self) -> bool;
+
+    /// Waits for running jobs, drops waiting ones, stops ticks and threads. Called on a thread that is not
+    /// one of the executor's.
+    fn shutdown(&self);
+}
+
+/// A fixed number of threads for jobs, of which one is kept free of [`Priority::Low`] work if there are
+/// several, and one more thread for ticks.
+pub struct ThreadExecutor {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    low_max: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    high: VecDeque<Job>,
+    low: VecDeque<Job>,
+    low_running: usize,
+    stopped: bool,
+}
+
+impl Queue {
+    fn take(&mut self, low_max: usize) -> Option<Job> {
+        if let Some(job) = self.high.pop_front() {
+            return Some(job);
+        }
+        if self.low_running == low_max {
+            return None;
+        }
+        let job = self.low.pop_front()?;
+        self.low_running += 1;
+        Some(job)
+    }
+}
+
+impl ThreadExecutor {
+    /// Starts `threads` threads, at least one.
+    #[must_use]
+    pub fn new(threads: usize) -> Arc<Self> {
+        let threads = threads.max(1);
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            low_max: threads.saturating_sub(1).max(1),
+        });
+        let executor = Arc::new(ThreadExecutor { shared, threads: Mutex::default() });
+        for i in 0..threads {
+            let shared = Arc::clone(&executor.shared);
+            executor.spawn(&format!("esker-{i}"), move || work(&shared));
+        }
+        executor
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the seam that the ban points to")]
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) {
+        // Without its threads a database could neither flush nor close; a process that cannot
+        // start one is refused when the first write waits, not here.
+        if let Ok(handle) = std::thread::Builder::new().name(name.into()).spawn(run) {
+            self.threads.lock().push(handle);
+        }
+    }
+}
+
+fn work(shared: &Shared) {
+    let mut queue = shared.queue.lock();
+    loop {
+        if queue.stopped {
+            return;
+        }
+        let Some(job) = queue.take(shared.low_max) else {
+            shared.changed.wait(&mut queue);
+            continue;
+        };
+        let priority = job.priority;
+        parking_lot::MutexGuard::unlocked(&mut queue, || (job.run)());
+        if priority == Priority::Low {
+            queue.low_running -= 1;
+            shared.changed.notify_one();
+        }
+    }
+}
+
+impl Executor for ThreadExecutor {
+    fn submit(&self, job: Job) {
+        let mut queue = self.shared.queue.lock();
+        if queue.stopped {
+            return;
+        }
+        match job.priority {
+            Priority::High => queue.high.push_back(job),
+            Priority::Low => queue.low.push_back(job),
+        }
+        // A ticking thread may be woken in place of a worker, so all are.
+        self.shared.changed.notify_all();
+    }
+
+    fn every(&self, interval: Duration, mut tick: Tick) {
+        let shared = Arc::clone(&self.shared);
+        self.spawn("esker-tick", move || {
+            let mut queue = shared.queue.lock();
+            while !queue.stopped {
+                let waited = shared.changed.wait_for(&mut queue, interval);
+                if waited.timed_out()
+                    && !queue.stopped
+                    && !parking_lot::MutexGuard::unlocked(&mut queue, &mut tick)
+                {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn drive(&self) -> bool {
+        false
+    }
+
+    fn shutdown(&self) {
+        let dropped = {
+            let mut queue = self.shared.queue.lock();
+            queue.stopped = true;
+            self.shared.changed.notify_all();
+            (std::mem::take(&mut queue.high), std::mem::take(&mut queue.low))
+        };
+        drop(dropped);
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            // The engine catches panics inside jobs, so there is none to pass on.
+            drop(thread.join());
+        }
+    }
+}
+
+impl fmt::Debug for ThreadExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadExecutor").field("threads", &self.threads.lock().len()).finish()
+    }
+}
+
+/// Runs nothing by itself: a test steps through the jobs by hand, and a caller that has to wait runs them.
+#[derive(Debug, Default)]
+pub struct ManualExecutor {
+    queue: Mutex<Vec<Job>>,
+    ticks: Mutex<Ticks>,
+    stopped: Mutex<bool>,
+}
+
+#[derive(Default)]
+struct Ticks(Vec<Tick>);
+
+impl fmt::Debug for Ticks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ticks", self.0.len())
+    }
+}
+
+impl ManualExecutor {
+    /// An executor without jobs.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Names of the waiting jobs, in the order of their submission.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<&'static str> {
+        self.queue.lock().iter().map(|job| job.name).collect()
+    }
+
+    /// Runs the waiting job number `index` on this thread; false if there is none.
+    pub fn step(&self, index: usize) -> bool {
+        let job = {
+            let mut queue = self.queue.lock();
+            if index >= queue.len() {
+                return false;
+            }
+            queue.remove(index)
+        };
+        (job.run)();
+        true
+    }
+
+    /// Runs waiting jobs, also those they submit, until none is left.
+    pub fn run_all(&self) {
+        while self.step(0) {}
+    }
+
+    /// Lets one interval pass: calls every tick once.
+    pub fn tick(&self) {
+        let mut ticks = std::mem::take(&mut self.ticks.lock().0);
+        ticks.retain_mut(|tick| tick());
+        self.ticks.lock().0.append(&mut ticks);
+    }
+}
+
+impl Executor for ManualExecutor {
+    fn submit(&self, job: Job) {
+        if !*self.stopped.lock() {
+            self.queue.lock().push(job);
+        }
+    }
+
+    fn every(&self, _interval: Duration, tick: Tick) {
+        self.ticks.lock().0.push(tick);
+    }
+
+    fn drive(&self) -> bool {
+        let urgent = self.queue.lock().iter().position(|job| job.priority == Priority::High);
+        self.step(urgent.unwrap_or(0))
+    }
+
+    fn shutdown(&self) {
+        *self.stopped.lock() = true;
+        drop(std::mem::take(&mut *self.queue.lock()));
+        drop(std::mem::take(&mut self.ticks.lock().0));
+    }
+}

@@ -1,0 +1,174 @@
+//! Flush: frozen memtables become a run of tables in level 0.
+
+use crate::engine::Engine;
+use crate::executor::Priority;
+use crate::metrics::Counters;
+use crate::tree::{Mem, Tree, View};
+use base::{Error, Fragments, InternalIterator, MergingIterator, Result, SeqNo};
+use compaction::OlderData;
+use manifest::{AddedTable, TableChanges, TableMeta, VersionEdit};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Engine {
+    /// Asks the executor for a flush of `tree`, unless one is waiting already or there is nothing to flush.
+    pub(crate) fn queue_flush(self: &Arc<Self>, tree: &Arc<Tree>) {
+        let stopped = tree.is_dropped() || self.is_closing() || self.health.is_stopped();
+        if stopped
+            || tree.view().frozen.is_empty()
+            || tree.flush_queued.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        let tree = Arc::clone(tree);
+        self.submit("flush", Priority::High, move |engine| {
+            tree.flush_queued.store(false, Ordering::Release);
+            match engine.flush_tree(&tree) {
+                Ok(()) => engine.flush_succeeded(&tree),
+                Err(e) => engine.background_failed(&e),
+            }
+        });
+    }
+
+    fn flush_succeeded(self: &Arc<Self>, tree: &Arc<Tree>) {
+        self.health.recover();
+        if let Err(e) = self.trim_log() {
+            self.background_failed(&e);
+        }
+        self.bound_log();
+        self.queue_flush(tree);
+        self.schedule_compactions(tree);
+    }
+
+    /// Notes the failure of a background job. It is tried again at the next tick, onto new files.
+    pub(crate) fn background_failed(&self, e: &Error) {
+        // The database closes, or the keyspace was dropped while its job ran.
+        if matches!(e, Error::Closed | Error::KeyspaceNotFound { .. }) {
+            return;
+        }
+        Counters::add(&self.counters.background_failures, 1);
+        match e {
+            Error::Io { .. } | Error::NoSpace { .. } => {
+                if e.is_no_space() {
+                    self.delete_recycled();
+                }
+                self.health.degrade(e);
+            }
+            // Damage in a table does not stop writes elsewhere; what read it keeps failing and says so.
+            Error::Corruption { .. } => self.health.degrade(e),
+            _ => self.health.stop_writes(e),
+        }
+        self.event.notify();
+    }
+
+    /// Writes all frozen memtables of `tree` into tables and the manifest, then lets them go.
+    pub(crate) fn flush_tree(self: &Arc<Self>, tree: &Arc<Tree>) -> Result<()> {
+        let _only_one = tree.flush_lock.lock();
+        let view = tree.view_full();
+        let barrier = SeqNo(self.flush_barrier.load(Ordering::Acquire));
+        let due = |m: &&Arc<Mem>| m.frozen().is_some_and(|f| f.seq <= barrier);
+        let mems: Vec<Arc<Mem>> = view.frozen.iter().filter(due).cloned().collect();
+        let Some(last) = mems.first().and_then(|m| m.frozen()) else { return Ok(()) };
+        // Tables must not outlive a log record older than what they hold, nor hold what nobody may see yet.
+        self.sync_log(last.end)?;
+        let tables = self.write_level0(tree, &mems)?;
+        self.install_flush(tree, tables, &mems, last.seq)
+    }
+
+    pub(crate) fn write_level0(
+        self: &Arc<Self>,
+        tree: &Arc<Tree>,
+        mems: &[Arc<Mem>],
+    ) -> Result<Vec<TableMeta>> {
+        let tombstones: Vec<_> = mems.iter().map(|m| m.table.range_tombstones()).collect();
+        let tombstones = Fragments::new(tombstones.iter().flat_map(|f| f.tombstones()));
+        let mut merge = MergingIterator::new(mems.iter().map(|m| m.table.iter()).collect());
+        merge.seek_to_first()?;
+        let tables = self.with_job(tree, 0, |job| {
+            // Older versions may lie in any table, so no tombstone is dropped here.
+            compaction::write_tables(&mut merge, &tombstones, &OlderData::everywhere(), job)
+        })?;
+        let bytes = tables.iter().map(|t| t.size_bytes).sum();
+        Counters::add(&self.counters.flushes, 1);
+        Counters::add(&self.counters.flushed_bytes, bytes);
+        Ok(tables)
+    }
+
+    fn install_flush(
+        &self,
+        tree: &Tree,
+        tables: Vec<TableMeta>,
+        mems: &[Arc<Mem>],
+        flushed: SeqNo,
+    ) -> Result<()> {
+        let run = self.new_run();
+        let added = tables.into_iter().map(|table| AddedTable { level: 0, run, table });
+        let changes = TableChanges {
+            keyspace: tree.id,
+            added: added.collect(),
+            removed: Vec::new(),
+            flushed_seq: Some(flushed),
+        };
+        let edit = VersionEdit {
+            last_seq: Some(flushed),
+            tables: vec![changes],
+            ..VersionEdit::default()
+        };
+        let drop_memtables = |version: &Arc<manifest::Version>| {
+            tree.update_view(|view| View {
+                active: Arc::clone(&view.active),
+                frozen: without(&view.frozen, mems),
+                version: Arc::clone(version),
+            });
+        };
+        self.apply_edit(&edit, |state| {
+            if let Some(keyspace) = state.keyspaces.get(&tree.id) {
+                tree.flushed_seq.store(flushed.0, Ordering::Release);
+                drop_memtables(&keyspace.version);
+            }
+        })
+    }
+
+    /// Freezes what `tree` holds in memory and waits until it is in tables.
+    pub(crate) fn flush_and_wait(self: &Arc<Self>, trees: &[Arc<Tree>]) -> Result<()> {
+        self.health.check_writable()?;
+        if let Some(gone) = trees.iter().find(|t| t.is_dropped()) {
+            return Err(Error::KeyspaceNotFound { name: gone.name.clone() });
+        }
+        let last = {
+            let commit = self.commits.lock();
+            trees.iter().for_each(|tree| self.freeze(&commit, tree));
+            commit.last_seq
+        };
+        self.wait_flushed(trees, last)
+    }
+
+    /// Waits until nothing up to `last` is left in frozen memtables of `trees`.
+    pub(crate) fn wait_flushed(self: &Arc<Self>, trees: &[Arc<Tree>], last: SeqNo) -> Result<()> {
+        let failures = self.counters.background_failures.load(Ordering::Relaxed);
+        let waits = |tree: &Arc<Tree>| {
+            tree.view().frozen.iter().any(|m| m.frozen().is_some_and(|f| f.seq <= last))
+        };
+        self.event.wait(&*self.executor, || {
+            if !trees.iter().any(|t| !t.is_dropped() && waits(t)) {
+                return Some(Ok(()));
+            }
+            if let Err(e) = self.health.check_writable() {
+                return Some(Err(e));
+            }
+            // A failure since the call is the caller's answer; an older one is being retried.
+            let failed = self.counters.background_failures.load(Ordering::Relaxed) > failures;
+            if failed && let Some(e) = self.health.retrying() {
+                return Some(Err(e));
+            }
+            trees.iter().for_each(|tree| self.queue_flush(tree));
+            None
+        })
+    }
+}
+
+/// `frozen` without the memtables that were flushed.
+fn without(frozen: &[Arc<Mem>], flushed: &[Arc<Mem>]) -> Vec<Arc<Mem>> {
+    let gone = |m: &Arc<Mem>| flushed.iter().any(|f| Arc::ptr_eq(f, m));
+    frozen.iter().filter(|m| !gone(m)).cloned().collect()
+}

@@ -1,0 +1,355 @@
+//! Iterators and cursors as users hold them: owned, `Send`, outliving the handles they came from.
+
+use crate::db::Handle;
+use crate::snapshot::Pin;
+use crate::tree::{Tree, View};
+use crate::visible::{Bounds, VisibleIterator};
+use base::{Error, Result, SeqNo, Slice};
+use sstable::CacheHint;
+use std::ops::{
+    Bound, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive,
+};
+use std::sync::Arc;
+
+/// A range of keys: `a..b`, `a..=b`, `a..`, `..b`, `..=b`, `..`, or a pair of [`Bound`]s, of anything that is bytes.
+pub trait KeyRange {
+    /// The lower and the upper bound.
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>);
+}
+
+macro_rules! key_range {
+    ($($range:ident),*) => {$(
+        impl<K: AsRef<[u8]>> KeyRange for $range<K> {
+            fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+                (self.start_bound().map(AsRef::as_ref), self.end_bound().map(AsRef::as_ref))
+            }
+        }
+    )*};
+}
+use std::ops::Range as HalfOpen;
+key_range!(HalfOpen, RangeInclusive, RangeFrom, RangeTo, RangeToInclusive);
+
+impl KeyRange for RangeFull {
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (Bound::Unbounded, Bound::Unbounded)
+    }
+}
+
+impl<K: AsRef<[u8]>> KeyRange for (Bound<K>, Bound<K>) {
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (self.0.as_ref().map(AsRef::as_ref), self.1.as_ref().map(AsRef::as_ref))
+    }
+}
+
+/// All keys that start with the given bytes.
+pub(crate) struct Prefix<'a>(pub(crate) &'a [u8]);
+
+impl Prefix<'_> {
+    fn owned(&self) -> Bounds {
+        let mut end = self.0.to_vec();
+        while end.last() == Some(&0xff) {
+            end.pop();
+        }
+        let upper = match end.last_mut() {
+            Some(last) => {
+                *last += 1;
+                Bound::Excluded(end)
+            }
+            None => Bound::Unbounded,
+        };
+        (Bound::Included(self.0.to_vec()), upper)
+    }
+}
+
+/// Owned bounds; what [`Range::new`] takes.
+pub(crate) trait IntoBounds {
+    fn owned_bounds(&self) -> Result<Bounds>;
+}
+
+impl<R: KeyRange> IntoBounds for R {
+    fn owned_bounds(&self) -> Result<Bounds> {
+        let (lower, upper) = self.bounds();
+        check_range(lower, upper)?;
+        Ok((lower.map(<[u8]>::to_vec), upper.map(<[u8]>::to_vec)))
+    }
+}
+
+/// Refuses a range whose end lies before its start; an empty range is ordinary.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] naming the range.
+pub(crate) fn check_range(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Result<()> {
+    use Bound::{Excluded, Included};
+    match (lower, upper) {
+        (Included(a) | Excluded(a), Included(b) | Excluded(b)) if a > b => {
+            let shown = |key: &[u8]| key[..key.len().min(32)].escape_ascii().to_string();
+            let (a, b) = (shown(a), shown(b));
+            Err(Error::invalid("range", format!("start \"{a}\" lies behind end \"{b}\"")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Pairs of a range in key order, from both ends.
+///
+/// Sees the keyspace as it was when the range was made. An error is yielded once and ends the iteration.
+#[derive(Debug)]
+pub struct Range {
+    source: Arc<SourceOf>,
+    bounds: Bounds,
+    front: Option<VisibleIterator>,
+    back: Option<VisibleIterator>,
+    /// The last key that the other end yielded, where it may not pass.
+    front_key: Option<Slice>,
+    back_key: Option<Slice>,
+    state: RangeState,
+}
+
+#[derive(Debug)]
+enum RangeState {
+    Going,
+    /// Yields this error, then nothing.
+    Refused(Error),
+    Done,
+}
+
+/// What iterators are made from.
+#[derive(Debug)]
+struct SourceOf {
+    // Dropped before the handle, which may close the database.
+    view: Arc<View>,
+    seq: SeqNo,
+    _pin: Option<Pin>,
+    handle: Arc<Handle>,
+}
+
+impl SourceOf {
+    fn new(handle: &Arc<Handle>, tree: &Tree, seq: Option<SeqNo>, pin: Option<Pin>) -> Self {
+        // View first: it holds all that is visible when it is taken, and what a later sequence number sees beyond it
+        // lies wholly in memtables that it does not have, so it is a clean cut.
+        let view = tree.view_full();
+        let seq = seq.unwrap_or_else(|| handle.engine.visible());
+        SourceOf { view, seq, _pin: pin, handle: Arc::clone(handle) }
+    }
+
+    fn iterator(&self, bounds: Bounds) -> Result<VisibleIterator> {
+        self.handle.engine.health.check_open()?;
+        let (view, tables) = (Arc::clone(&self.view), &self.handle.engine.tables);
+        VisibleIterator::new(view, self.seq, bounds, tables, CacheHint::Fill)
+    }
+}
+
+impl Range {
+    pub(crate) fn new(
+        handle: &Arc<Handle>,
+        tree: &Tree,
+        seq: Option<SeqNo>,
+        range: &impl IntoBounds,
+        pin: Option<Pin>,
+    ) -> Range {
+        let readable = handle.engine.check_readable(tree, seq);
+        let (bounds, state) = match readable.and_then(|()| range.owned_bounds()) {
+            Ok(bounds) => (bounds, RangeState::Going),
+            Err(e) => ((Bound::Unbounded, Bound::Unbounded), RangeState::Refused(e)),
+        };
+        Range {
+            source: Arc::new(SourceOf::new(handle, tree, seq, pin)),
+            bounds,
+            front: None,
+            back: None,
+            front_key: None,
+            back_key: None,
+            state,
+        }
+    }
+
+    pub(crate) fn prefix(
+        handle: &Arc<Handle>,
+        tree: &Tree,
+        seq: Option<SeqNo>,
+        prefix: &[u8],
+        pin: Option<Pin>,
+    ) -> Range {
+        let (lower, upper) = Prefix(prefix).owned();
+        Range::new(handle, tree, seq, &(lower, upper), pin)
+    }
+
+    fn step_front(&mut self) -> Result<Option<(Slice, Slice)>> {
+        let front = match &mut self.front {
+            Some(front) => {
+                front.next()?;
+                front
+            }
+            none => {
+                let front = none.insert(self.source.iterator(self.bounds.clone())?);
+                front.seek_to_first()?;
+                front
+            }
+        };
+        let met = |back: &Slice| front.key() >= &back[..];
+        if !front.valid() || self.back_key.as_ref().is_some_and(met) {
+            return Ok(None);
+        }
+        let key = Slice::copy_from(front.key());
+        if self.back.is_some() {
+            self.front_key = Some(key.clone());
+        }
+        Ok(Some((key, front.value_slice())))
+    }
+
+    fn step_back(&mut self) -> Result<Option<(Slice, Slice)>> {
+        let back = match &mut self.back {
+            Some(back) => {
+                back.prev()?;
+                back
+            }
+            none => {
+                self.front_key = self.front.as_ref().map(|f| Slice::copy_from(f.key()));
+                let back = none.insert(self.source.iterator(self.bounds.clone())?);
+                back.seek_to_last()?;
+                back
+            }
+        };
+        let met = |front: &Slice| back.key() <= &front[..];
+        if !back.valid() || self.front_key.as_ref().is_some_and(met) {
+            return Ok(None);
+        }
+        let key = Slice::copy_from(back.key());
+        self.back_key = Some(key.clone());
+        Ok(Some((key, back.value_slice())))
+    }
+
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<Option<(Slice, Slice)>>,
+    ) -> Option<Result<(Slice, Slice)>> {
+        match std::mem::replace(&mut self.state, RangeState::Done) {
+            RangeState::Done => None,
+            RangeState::Refused(e) => Some(Err(e)),
+            RangeState::Going => {
+                let pair = step(self).transpose()?;
+                if pair.is_ok() {
+                    self.state = RangeState::Going;
+                }
+                Some(pair)
+            }
+        }
+    }
+}
+
+impl Iterator for Range {
+    type Item = Result<(Slice, Slice)>;
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(Self::step_front)
+    }
+}
+
+impl DoubleEndedIterator for Range {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(Self::step_back)
+    }
+}
+
+impl std::iter::FusedIterator for Range {}
+
+/// Stands on one pair and lends it: no copy and no reference count per entry.
+///
+/// Sees the keyspace as it was when the cursor was made. A fresh cursor is not positioned. After an error it stays in that
+/// error until it is positioned anew by a seek.
+#[derive(Debug)]
+pub struct Cursor {
+    iterator: VisibleIterator,
+    _source: SourceOf,
+}
+
+impl Cursor {
+    pub(crate) fn new(
+        handle: &Arc<Handle>,
+        tree: &Tree,
+        seq: Option<SeqNo>,
+        pin: Option<Pin>,
+    ) -> Result<Cursor> {
+        handle.engine.check_readable(tree, seq)?;
+        let source = SourceOf::new(handle, tree, seq, pin);
+        let iterator = source.iterator((Bound::Unbounded, Bound::Unbounded))?;
+        Ok(Cursor { iterator, _source: source })
+    }
+
+    /// True if the cursor stands on a pair.
+    #[inline]
+    #[must_use]
+    pub fn valid(&self) -> bool {
+        self.iterator.valid()
+    }
+
+    /// The key it stands on; empty while not [`valid`](Self::valid).
+    #[inline]
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.iterator.key()
+    }
+
+    /// The value it stands on; empty while not [`valid`](Self::valid).
+    #[inline]
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        self.iterator.value()
+    }
+
+    /// The value as a [`Slice`] that outlives the cursor, without a copy where it lies in a block.
+    #[must_use]
+    pub fn value_slice(&self) -> Slice {
+        self.iterator.value_slice()
+    }
+
+    /// Moves to the first key at or after `key`.
+    ///
+    /// # Errors
+    /// As for [`Db::get`](crate::Db::get).
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.iterator.seek(key.as_ref())
+    }
+
+    /// Moves to the last key at or before `key`.
+    ///
+    /// # Errors
+    /// As for [`Db::get`](crate::Db::get).
+    pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.iterator.seek_for_prev(key.as_ref())
+    }
+
+    /// Moves to the first key.
+    ///
+    /// # Errors
+    /// As for [`Db::get`](crate::Db::get).
+    pub fn seek_to_first(&mut self) -> Result<()> {
+        self.iterator.seek_to_first()
+    }
+
+    /// Moves to the last key.
+    ///
+    /// # Errors
+    /// As for [`Db::get`](crate::Db::get).
+    pub fn seek_to_last(&mut self) -> Result<()> {
+        self.iterator.seek_to_last()
+    }
+
+    /// Moves to the next key; past the last one the cursor is not valid. Does nothing while not valid.
+    ///
+    /// # Errors
+    /// As for [`Db::get`](crate::Db::get).
+    #[inline]
+    #[expect(clippy::should_implement_trait, reason = "a cursor lends, an iterator cannot")]
+    pub fn next(&mut self) -> Result<()> {
+        self.iterator.next()
+    }
+
+    /// Moves to the previous key; before the first one the cursor is not valid. Does nothing while not valid.
+    ///
+    /// # Errors
+    /// As for [`Db::get`](crate::Db::get).
+    #[inline]
+    pub fn prev(&mut self) -> Result<()> {
+        self.iterator.prev()
+    }
+}

@@ -1,0 +1,63 @@
+//! The LSM database of the Esker family: one log, a tree for each keyspace, and what keeps them in order.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `db`, `keyspace`, `batch`, `snapshot`, `iter` | the public face |
+//! | `engine` | what all handles share, and the order of its locks |
+//! | `commit` | the write path: log, memtable, publish |
+//! | `read`, `visible`, `run_iter` | point reads and scans |
+//! | `flush`, `compact`, `segments`, `files` | background work: memtables to tables, tables to tables, old files away |
+//! | `recover`, `close` | open and close |
+//! | `ingest`, `checkpoint`, `verify` | whole tables in, whole database out, every byte checked |
+//! | `executor`, `event`, `stall`, `health` | threads or manual steps, waiting, back-pressure, states after a failure |
+//!
+//! # What this crate does not know
+//! Nodes, networks, other databases: it is one store in one process.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod builder;
+mod checkpoint;
+mod close;
+mod commit;
+mod compact;
+mod db;
+mod engine;
+mod event;
+pub mod executor;
+mod files;
+mod flush;
+mod health;
+mod ingest;
+mod iter;
+mod keyspace;
+mod keyspaces;
+mod limiter;
+mod metrics;
+mod options;
+mod read;
+mod recover;
+mod run_iter;
+mod segments;
+mod snapshot;
+mod stall;
+mod tree;
+mod verify;
+mod visible;
+
+pub use base::{Error, ErrorKind, Result, Slice, clock, limits};
+pub use batch::WriteBatch;
+pub use builder::DbBuilder;
+pub use compaction::{Fifo, LazyLeveled, Leveled, SizeTiered};
+pub use db::Db;
+pub use health::Health;
+pub use iter::{Cursor, KeyRange, Range};
+pub use keyspace::{CasMismatch, Keyspace};
+pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics};
+pub use options::{
+    CompactionPolicy, Compression, Durability, KeyspaceOptions, Options, PerLevel, RecoveryMode,
+    WriteOptions,
+};
+pub use snapshot::{KeyspaceSnapshot, Snapshot};
+pub use sstable::BlockCache;
+pub use verify::VerifyReport;

@@ -1,0 +1,411 @@
+//! Options: plain values with units. Components such as the file system go to the builder.
+
+use crate::tree::LEVELS;
+use base::{Error, Result};
+pub use compaction::Policy as CompactionPolicy;
+pub use sstable::Compression;
+use std::time::Duration;
+pub use wal::RecoveryMode;
+
+/// What `Ok` of a write means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The record is with the operating system: it survives a kill of the process, and a power loss
+    /// takes at most the suffix of the last [`Options::sync_interval`].
+    #[default]
+    Buffered,
+    /// The record is on disk (`fdatasync`, shared by all writers waiting): it survives a power loss.
+    Sync,
+    /// No promise: a suffix may be lost at any end of the process. No background sync is asked for.
+    Memory,
+}
+
+/// One setting for all levels, or one for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerLevel<T>([T; LEVELS]);
+
+impl<T: Copy> PerLevel<T> {
+    /// The setting of `level`.
+    #[must_use]
+    pub fn at(&self, level: usize) -> T {
+        self.0[level.min(LEVELS - 1)]
+    }
+}
+
+impl<T: Copy> From<T> for PerLevel<T> {
+    fn from(value: T) -> Self {
+        PerLevel([value; LEVELS])
+    }
+}
+
+impl<T: Copy> From<&[T]> for PerLevel<T>
+where
+    T: Default,
+{
+    /// From the top level down; the last one given holds for all levels below.
+    fn from(values: &[T]) -> Self {
+        let last = values.last().copied().unwrap_or_default();
+        PerLevel(std::array::from_fn(|level| values.get(level).copied().unwrap_or(last)))
+    }
+}
+
+/// Tuning of one database. Plain values: cloned and compared.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Durability of writes that do not name their own. Default `Buffered`.
+    pub durability: Durability,
+    /// Longest time that a `Buffered` write waits for its background sync. Default 100 ms.
+    pub sync_interval: Duration,
+    /// Upper bound, in bytes, of memtables, block cache and table indexes together. `None`, the default,
+    /// derives it: the block cache plus four memtables plus 64 MiB. At least 1 MiB.
+    pub memory_budget_bytes: Option<usize>,
+    /// A memtable is frozen past this size. Bigger: fewer flushes, longer recovery. Default 64 MiB, at least 1 KiB.
+    pub memtable_size_bytes: usize,
+    /// Bytes of decompressed blocks kept in memory. Default 256 MiB; 0 keeps none.
+    pub block_cache_bytes: usize,
+    /// Size of a data block before compression. Default 4 KiB, 64 bytes to 1 MiB.
+    pub block_size_bytes: usize,
+    /// Compression of data blocks, one for all levels or one for each. Default `Lz4`.
+    pub compression: PerLevel<Compression>,
+    /// Bits per key of the Bloom filters at the lowest levels; upper, smaller levels get a few more. Default 10,
+    /// 0 (no filters) to 20.
+    pub filter_bits_per_key: u32,
+    /// How tables are merged. Default `Leveled`.
+    pub compaction: CompactionPolicy,
+    /// Threads for flushes and compactions. Default 2, 1 to 64.
+    pub background_threads: usize,
+    /// Bytes a second that compactions may write; `None`, the default, is no limit. At least 64 KiB.
+    pub rate_limit_bytes_per_second: Option<u64>,
+    /// Make a database where there is none. Default true.
+    pub create_if_missing: bool,
+    /// Open without writing a byte. Default false.
+    pub read_only: bool,
+    /// How damage in the log is met when opening. Default `TolerateTornTail`.
+    pub recovery_mode: RecoveryMode,
+    /// Size of one preallocated log segment. Default 64 MiB, at least 4 KiB.
+    pub log_segment_bytes: u64,
+    /// Log bytes past which the keyspace that holds the oldest one is flushed. Default 512 MiB; at least one
+    /// segment. Bounds the disk space of the log and the time of recovery.
+    pub log_bytes_max: u64,
+    /// Table files kept open. Default 1,000, at least 1.
+    pub open_files_max: usize,
+    /// The manifest is rewritten past this size. Default 4 MiB.
+    pub manifest_rotate_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            durability: Durability::Buffered,
+            sync_interval: Duration::from_millis(100),
+            memory_budget_bytes: None,
+            memtable_size_bytes: 64 << 20,
+            block_cache_bytes: 256 << 20,
+            block_size_bytes: 4 << 10,
+            compression: Compression::Lz4.into(),
+            filter_bits_per_key: 10,
+            compaction: CompactionPolicy::default(),
+            background_threads: 2,
+            rate_limit_bytes_per_second: None,
+            create_if_missing: true,
+            read_only: false,
+            recovery_mode: RecoveryMode::TolerateTornTail,
+            log_segment_bytes: 64 << 20,
+            log_bytes_max: 512 << 20,
+            open_files_max: 1000,
+            manifest_rotate_bytes: 4 << 20,
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: impl Into<$type>) -> Self {
+            self.$name = $name.into();
+            self
+        }
+    )*};
+}
+
+impl Options {
+    setters! {
+        /// Sets [`Options::durability`](field@Options::durability).
+        durability: Durability,
+        /// Sets [`Options::sync_interval`](field@Options::sync_interval).
+        sync_interval: Duration,
+        /// Sets [`Options::memory_budget_bytes`](field@Options::memory_budget_bytes).
+        memory_budget_bytes: Option<usize>,
+        /// Sets [`Options::memtable_size_bytes`](field@Options::memtable_size_bytes).
+        memtable_size_bytes: usize,
+        /// Sets [`Options::block_cache_bytes`](field@Options::block_cache_bytes).
+        block_cache_bytes: usize,
+        /// Sets [`Options::block_size_bytes`](field@Options::block_size_bytes).
+        block_size_bytes: usize,
+        /// Sets [`Options::compression`](field@Options::compression).
+        compression: PerLevel<Compression>,
+        /// Sets [`Options::filter_bits_per_key`](field@Options::filter_bits_per_key).
+        filter_bits_per_key: u32,
+        /// Sets [`Options::compaction`](field@Options::compaction).
+        compaction: CompactionPolicy,
+        /// Sets [`Options::background_threads`](field@Options::background_threads).
+        background_threads: usize,
+        /// Sets [`Options::rate_limit_bytes_per_second`](field@Options::rate_limit_bytes_per_second).
+        rate_limit_bytes_per_second: Option<u64>,
+        /// Sets [`Options::create_if_missing`](field@Options::create_if_missing).
+        create_if_missing: bool,
+        /// Sets [`Options::read_only`](field@Options::read_only).
+        read_only: bool,
+        /// Sets [`Options::recovery_mode`](field@Options::recovery_mode).
+        recovery_mode: RecoveryMode,
+        /// Sets [`Options::log_segment_bytes`](field@Options::log_segment_bytes).
+        log_segment_bytes: u64,
+        /// Sets [`Options::log_bytes_max`](field@Options::log_bytes_max).
+        log_bytes_max: u64,
+        /// Sets [`Options::open_files_max`](field@Options::open_files_max).
+        open_files_max: usize,
+        /// Sets [`Options::manifest_rotate_bytes`](field@Options::manifest_rotate_bytes).
+        manifest_rotate_bytes: u64,
+    }
+
+    /// Lists every broken rule in one error, so a user repairs the options in one go.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] naming each option and its rule.
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Faults::default();
+        faults.unless(
+            self.memtable_size_bytes >= 1 << 10,
+            format!("memtable_size_bytes {} is below 1 KiB", self.memtable_size_bytes),
+        );
+        faults.unless(
+            self.memtable_size_bytes <= 1 << 30,
+            format!("memtable_size_bytes {} is above 1 GiB", self.memtable_size_bytes),
+        );
+        faults.table(self.block_size_bytes, self.filter_bits_per_key, &self.compaction);
+        faults.unless(
+            (1..=64).contains(&self.background_threads),
+            format!("background_threads {} is outside 1 to 64", self.background_threads),
+        );
+        faults.unless(
+            !self.sync_interval.is_zero(),
+            "sync_interval is zero; use Durability::Sync to sync every write".into(),
+        );
+        if let Some(rate) = self.rate_limit_bytes_per_second {
+            let rule = format!("rate_limit_bytes_per_second {rate} is below 64 KiB");
+            faults.unless(rate >= 64 << 10, rule);
+        }
+        faults.unless(
+            self.log_segment_bytes >= 4 << 10 && self.log_segment_bytes <= 1 << 30,
+            format!("log_segment_bytes {} is outside 4 KiB to 1 GiB", self.log_segment_bytes),
+        );
+        faults.unless(
+            self.log_bytes_max >= self.log_segment_bytes,
+            format!(
+                "log_bytes_max {} is below log_segment_bytes {}",
+                self.log_bytes_max, self.log_segment_bytes
+            ),
+        );
+        faults.unless(self.open_files_max >= 1, "open_files_max is 0".into());
+        if let Some(budget) = self.memory_budget_bytes {
+            let least = self.block_cache_bytes.saturating_add(2 * self.memtable_size_bytes);
+            let rule = format!(
+                "memory_budget_bytes {budget} is below block_cache_bytes plus two memtables, {least}"
+            );
+            faults.unless(budget >= least, rule);
+            let rule = format!("memory_budget_bytes {budget} is below 1 MiB");
+            faults.unless(budget >= 1 << 20, rule);
+        }
+        faults.into_result("options")
+    }
+
+    /// The bytes that memtables, frozen ones included, may take together.
+    pub(crate) fn memtable_budget_bytes(&self) -> usize {
+        match self.memory_budget_bytes {
+            Some(budget) => budget.saturating_sub(self.block_cache_bytes),
+            None => 4 * self.memtable_size_bytes,
+        }
+        .max(2 * self.memtable_size_bytes)
+    }
+}
+
+/// Tuning of one keyspace; what is `None` is taken from the [`Options`] of the database when the keyspace
+/// is created. The result is stored and comes back at every open.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct KeyspaceOptions {
+    /// See [`Options::memtable_size_bytes`](field@Options::memtable_size_bytes).
+    pub memtable_size_bytes: Option<usize>,
+    /// See [`Options::block_size_bytes`](field@Options::block_size_bytes).
+    pub block_size_bytes: Option<usize>,
+    /// See [`Options::compression`](field@Options::compression).
+    pub compression: Option<PerLevel<Compression>>,
+    /// See [`Options::filter_bits_per_key`](field@Options::filter_bits_per_key).
+    pub filter_bits_per_key: Option<u32>,
+    /// See [`Options::compaction`](field@Options::compaction).
+    pub compaction: Option<CompactionPolicy>,
+}
+
+impl KeyspaceOptions {
+    /// Everything as in the database's [`Options`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the memtable size, in bytes.
+    #[must_use]
+    pub fn memtable_size_bytes(mut self, bytes: usize) -> Self {
+        self.memtable_size_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets the size of a data block before compression, in bytes.
+    #[must_use]
+    pub fn block_size_bytes(mut self, bytes: usize) -> Self {
+        self.block_size_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets the compression of data blocks, one for all levels or one for each.
+    #[must_use]
+    pub fn compression(mut self, compression: impl Into<PerLevel<Compression>>) -> Self {
+        self.compression = Some(compression.into());
+        self
+    }
+
+    /// Sets the bits per key of the Bloom filters; 0 for no filters.
+    #[must_use]
+    pub fn filter_bits_per_key(mut self, bits: u32) -> Self {
+        self.filter_bits_per_key = Some(bits);
+        self
+    }
+
+    /// Sets how tables are merged.
+    #[must_use]
+    pub fn compaction(mut self, policy: CompactionPolicy) -> Self {
+        self.compaction = Some(policy);
+        self
+    }
+
+    /// Fills what is `None` from `options` and checks the result.
+    pub(crate) fn resolve(&self, options: &Options) -> Result<TreeOptions> {
+        let resolved = TreeOptions {
+            memtable_size_bytes: self.memtable_size_bytes.unwrap_or(options.memtable_size_bytes),
+            block_size_bytes: self.block_size_bytes.unwrap_or(options.block_size_bytes),
+            compression: self.compression.unwrap_or(options.compression),
+            filter_bits_per_key: self.filter_bits_per_key.unwrap_or(options.filter_bits_per_key),
+            compaction: self.compaction.clone().unwrap_or_else(|| options.compaction.clone()),
+        };
+        let mut faults = Faults::default();
+        let size = resolved.memtable_size_bytes;
+        let rule = format!("memtable_size_bytes {size} is outside 1 KiB to 1 GiB");
+        faults.unless((1 << 10..=1 << 30).contains(&size), rule);
+        faults.table(resolved.block_size_bytes, resolved.filter_bits_per_key, &resolved.compaction);
+        faults.into_result("keyspace options")?;
+        Ok(resolved)
+    }
+}
+
+/// The options of one tree, complete.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TreeOptions {
+    pub(crate) memtable_size_bytes: usize,
+    pub(crate) block_size_bytes: usize,
+    pub(crate) compression: PerLevel<Compression>,
+    pub(crate) filter_bits_per_key: u32,
+    pub(crate) compaction: CompactionPolicy,
+}
+
+impl TreeOptions {
+    /// Table options of `level`. Upper levels hold little data and are probed on every read that
+    /// misses, so a few more filter bits there cost little and save most.
+    ///
+    /// Source: Dayan, Athanassoulis and Idreos, "Monkey", SIGMOD 2017.
+    pub(crate) fn table(&self, level: usize) -> sstable::TableOptions {
+        let extra = match level {
+            0 | 1 => 4,
+            2 => 2,
+            _ => 0,
+        };
+        let bits = match self.filter_bits_per_key {
+            0 => 0,
+            bits => (bits + extra).min(24),
+        };
+        sstable::TableOptions {
+            block_size_bytes: self.block_size_bytes,
+            compression: self.compression.at(level),
+            filter_bits_per_key: bits,
+            ..sstable::TableOptions::default()
+        }
+    }
+
+    pub(crate) fn public(&self) -> KeyspaceOptions {
+        KeyspaceOptions {
+            memtable_size_bytes: Some(self.memtable_size_bytes),
+            block_size_bytes: Some(self.block_size_bytes),
+            compression: Some(self.compression),
+            filter_bits_per_key: Some(self.filter_bits_per_key),
+            compaction: Some(self.compaction.clone()),
+        }
+    }
+}
+
+/// Options of a single write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct WriteOptions {
+    /// Durability of this write; `None` takes that of the [`Options`].
+    pub durability: Option<Durability>,
+}
+
+impl WriteOptions {
+    /// The durability of the database's [`Options`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the durability of this write.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+}
+
+impl From<Durability> for WriteOptions {
+    fn from(durability: Durability) -> Self {
+        WriteOptions::new().durability(durability)
+    }
+}
+
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn unless(&mut self, ok: bool, rule: String) {
+        if !ok {
+            self.0.push(rule);
+        }
+    }
+
+    fn table(&mut self, block_size: usize, filter_bits: u32, policy: &CompactionPolicy) {
+        let rule = format!("block_size_bytes {block_size} is outside 64 bytes to 1 MiB");
+        self.unless((64..=1 << 20).contains(&block_size), rule);
+        let rule = format!("filter_bits_per_key {filter_bits} is above 20");
+        self.unless(filter_bits <= 20, rule);
+        if let Err(e) = policy.validate() {
+            self.0.push(match e {
+                Error::InvalidArgument { detail, .. } => format!("compaction: {detail}"),
+                other => format!("compaction: {other}"),
+            });
+        }
+    }
+
+    fn into_result(self, what: &'static str) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(what, self.0.join("; "))) }
+    }
+}

@@ -1,0 +1,454 @@
+//! Opening: lock, manifest, log, and the one edit after which what was recovered is durable and the log is fresh.
+
+use crate::commit::{CommitQueue, insert_op};
+use crate::engine::{Engine, Store};
+use crate::executor::Executor;
+use crate::health::HealthState;
+use crate::keyspaces::{DEFAULT_NAME, trees_of};
+use crate::options::{KeyspaceOptions, Options};
+use crate::tree::{Frozen, Tree};
+use base::batch::Batch;
+use base::clock::Clock;
+use base::rng::Rng;
+use base::{Error, FileName, FileNum, IoContext, KeyspaceId, Result, SeqNo};
+use manifest::{
+    AddedTable, Manifest, ManifestOptions, NewKeyspace, State, TableChanges, VersionEdit,
+};
+use parking_lot::{Mutex, RwLock};
+use sstable::{BlockCache, TableCache};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use vfs::{FileKind, FileLock, Fs};
+use wal::{ClosedSegment, Log, LogOptions, Lsn, Replayed, SegmentToReplay};
+
+/// The components a database is opened with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) rng: Rng,
+    pub(crate) cache: Option<Arc<BlockCache>>,
+}
+
+/// Opens or creates the database of `parts`.
+pub(crate) fn open(mut parts: Parts) -> Result<Arc<Engine>> {
+    parts.options.validate()?;
+    let exists = look_at_dir(&parts)?;
+    let lock = lock_dir(&parts)?;
+    let db_id = parts.rng.next_u64();
+    let (manifest, state) = if exists { load(&parts)? } else { create(&parts, db_id)? };
+    let manifest_path = FileName::Manifest(manifest.file()).in_dir(&parts.dir);
+    let trees = trees_of(&state, &parts.options, &manifest_path)?;
+    let next_file = state.next_file.0.max(largest_number(&parts)? + 1);
+    let engine = Arc::new(assemble(parts, manifest, state, trees, next_file, lock));
+    let recovered = engine.replay_log()?;
+    if !engine.options.read_only {
+        engine.begin_writing(recovered)?;
+        engine.remove_obsolete_files()?;
+        engine.start_background();
+    }
+    Ok(engine)
+}
+
+/// Finds out what is at the path, before anything is changed. True if it is a database.
+fn look_at_dir(parts: &Parts) -> Result<bool> {
+    let dir = &parts.dir;
+    let refuse = |detail: &str| Error::NotADatabase { path: dir.clone(), detail: detail.into() };
+    let may_create = parts.options.create_if_missing && !parts.options.read_only;
+    match parts.fs.metadata(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && may_create => return Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(refuse("there is nothing; check the path, or open with create_if_missing"));
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+            return Err(refuse("a part of the path is a file; check the path"));
+        }
+        Err(e) => return Err(Error::io("inspect", dir, e)),
+        Ok(found) if found.kind == FileKind::File => {
+            return Err(refuse("it is a file; give the path of a directory"));
+        }
+        Ok(_) => {}
+    }
+    if Manifest::exists(&*parts.fs, dir)? {
+        return Ok(true);
+    }
+    let names = parts.fs.list(dir).context("list", dir)?;
+    if let Some(foreign) = names.iter().find(|name| FileName::parse(name).is_none()) {
+        let shown = foreign.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Err(refuse(&format!(
+            "it holds other files, such as {shown:?}; choose an empty directory"
+        )));
+    }
+    if !may_create {
+        return Err(refuse("the directory is empty; open it with create_if_missing"));
+    }
+    Ok(false)
+}
+
+fn lock_dir(parts: &Parts) -> Result<Option<Box<dyn FileLock>>> {
+    let dir = &parts.dir;
+    if !parts.options.read_only {
+        parts.fs.create_dir_all(dir).context("create directory", dir)?;
+    }
+    let path = FileName::Lock.in_dir(dir);
+    match parts.fs.lock(&path) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked { path }),
+        // A reader of a copy on a medium that cannot be written needs no lock.
+        Err(e)
+            if parts.options.read_only
+                && matches!(
+                    e.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+        {
+            Ok(None)
+        }
+        Err(e) => Err(Error::io("lock", &path, e)),
+    }
+}
+
+fn manifest_options(options: &Options) -> ManifestOptions {
+    ManifestOptions { rotate_bytes: options.manifest_rotate_bytes, read_only: options.read_only }
+}
+
+fn load(parts: &Parts) -> Result<(Manifest, State)> {
+    Manifest::recover(Arc::clone(&parts.fs), &parts.dir, manifest_options(&parts.options))
+}
+
+fn create(parts: &Parts, db_id: u64) -> Result<(Manifest, State)> {
+    let mut state = State::new(db_id);
+    let options = KeyspaceOptions::default().resolve(&parts.options)?.encode();
+    let default = NewKeyspace { id: KeyspaceId::DEFAULT, name: DEFAULT_NAME.into(), options };
+    let num = state.next_file;
+    let edit = VersionEdit {
+        next_file: Some(FileNum(num.0 + 1)),
+        keyspaces_created: vec![default],
+        ..VersionEdit::default()
+    };
+    let detail = |detail| Error::Poisoned { detail };
+    state.apply(&edit).map_err(detail)?;
+    let (fs, dir) = (Arc::clone(&parts.fs), &parts.dir);
+    let manifest = Manifest::create(fs, dir, &state, num, manifest_options(&parts.options))?;
+    sync_parents(&*parts.fs, dir)?;
+    Ok((manifest, state))
+}
+
+/// Makes the names of `dir` and its parents durable: they may be new.
+fn sync_parents(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    for parent in dir.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match fs.sync_dir(parent) {
+            // A directory that we may not even open was not made by us.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            synced => synced.context("sync directory", parent)?,
+        }
+    }
+    Ok(())
+}
+
+/// The largest number of any file in the directory, so that none is used twice.
+fn largest_number(parts: &Parts) -> Result<u64> {
+    let names = parts.fs.list(&parts.dir).context("list", &parts.dir)?;
+    let number = |name: &PathBuf| match FileName::parse(name)? {
+        FileName::Manifest(n) | FileName::Segment(n) | FileName::Table(n) => Some(n.0),
+        _ => None,
+    };
+    Ok(names.iter().filter_map(number).max().unwrap_or(0))
+}
+
+fn assemble(
+    parts: Parts,
+    manifest: Manifest,
+    state: State,
+    trees: std::collections::BTreeMap<KeyspaceId, Arc<Tree>>,
+    next_file: u64,
+    lock: Option<Box<dyn FileLock>>,
+) -> Engine {
+    let Parts { fs, dir, options, clock, executor, rng, cache } = parts;
+    let cache = cache.unwrap_or_else(|| Arc::new(BlockCache::new(options.block_cache_bytes)));
+    let tables =
+        TableCache::new(Arc::clone(&fs), dir.clone(), options.open_files_max, Arc::clone(&cache));
+    Engine {
+        tables: Arc::new(tables),
+        trees: RwLock::new(trees),
+        commits: CommitQueue::new(state.last_seq),
+        segments: Default::default(),
+        next_file: AtomicU64::new(next_file),
+        next_run: AtomicU64::new(state.next_run.0),
+        manifest: Mutex::new(Store { manifest: Some(manifest), state }),
+        snapshots: Default::default(),
+        graveyard: Default::default(),
+        health: HealthState::new(options.read_only),
+        counters: Default::default(),
+        charges: Default::default(),
+        limiter: Default::default(),
+        event: Default::default(),
+        rng: Mutex::new(rng),
+        closing: AtomicBool::new(false),
+        jobs: AtomicU64::new(0),
+        flush_barrier: AtomicU64::new(u64::MAX),
+        exclusive: Mutex::default(),
+        lock: Mutex::new(lock),
+        fs,
+        dir,
+        options,
+        clock,
+        executor,
+    }
+}
+
+/// What the log gave back.
+struct Recovered {
+    replayed: Replayed,
+    last_seq: SeqNo,
+    /// Tables made of memtables that filled up on the way.
+    tables: Vec<TableChanges>,
+}
+
+impl Engine {
+    /// Puts what is in the log and not in tables into memtables. A memtable that fills up becomes a table at once, so
+    /// that memory is bounded by one memtable for each keyspace.
+    fn replay_log(self: &Arc<Self>) -> Result<Recovered> {
+        let (db_id, last_seq, listed) = {
+            let store = self.manifest.lock();
+            (store.state.db_id, store.state.last_seq, segments_to_replay(&store.state))
+        };
+        let mut replay =
+            Replay { engine: self, last_seq: SeqNo(0), start: Lsn(0), tables: Vec::new() };
+        let (mode, fs) = (self.options.recovery_mode, &*self.fs);
+        let replayed =
+            wal::replay(fs, &self.dir, db_id, &listed, mode, &mut |end, path, at, bytes| {
+                replay.record(end, path, at, bytes)
+            })?;
+        let last_seq = replay.last_seq.max(last_seq);
+        self.commits.start_at(last_seq);
+        Ok(Recovered { replayed, last_seq, tables: replay.tables })
+    }
+
+    /// Makes what was recovered durable, and starts a fresh log behind it: one edit of the manifest.
+    fn begin_writing(self: &Arc<Self>, recovered: Recovered) -> Result<()> {
+        let Recovered { replayed, last_seq, tables } = recovered;
+        let unflushed = self.all_trees().iter().any(|t| t.view().first_lsn().is_some());
+        let kept = if unflushed { replayed.segments } else { Vec::new() };
+        if unflushed || !tables.is_empty() {
+            // The tail may be in the page cache only, after a kill; what is exposed must be durable.
+            wal::make_durable(&*self.fs, &self.dir, &kept)?;
+        }
+        let (num, len) = (self.new_file(), self.options.log_segment_bytes);
+        let first = wal::prepare_segment(&*self.fs, &self.dir, num, len, None)?;
+        let (db_id, start) = {
+            let state = &self.manifest.lock().state;
+            (state.db_id, Lsn(replayed.next.0.max(state.next_lsn)))
+        };
+        self.apply_edit(
+            &self.opening_edit(&kept, num, start, last_seq, tables.clone()),
+            |state| {
+                self.install_recovered(state, &tables);
+            },
+        )?;
+        let previous = kept.last().copied();
+        let log = Log::start(LogOptions { db_id }, first, start, previous)?;
+        self.segments.start(log, kept);
+        Ok(())
+    }
+
+    fn opening_edit(
+        &self,
+        kept: &[ClosedSegment],
+        first: FileNum,
+        start: Lsn,
+        last_seq: SeqNo,
+        tables: Vec<TableChanges>,
+    ) -> VersionEdit {
+        let store = self.manifest.lock();
+        let is_kept = |num: &FileNum| kept.iter().any(|s| s.num == *num);
+        let known = |s: &&ClosedSegment| {
+            store.state.segments.get(&s.num).is_some_and(|known| known.closed.is_some())
+        };
+        VersionEdit {
+            last_seq: Some(last_seq),
+            next_lsn: Some(start.0),
+            segments_added: vec![first],
+            segments_closed: kept.iter().filter(|s| !known(s)).map(|&s| to_manifest(s)).collect(),
+            segments_removed: store
+                .state
+                .segments
+                .keys()
+                .copied()
+                .filter(|n| !is_kept(n))
+                .collect(),
+            tables,
+            ..VersionEdit::default()
+        }
+    }
+
+    /// Replaces memtables that became tables during the replay by those tables.
+    fn install_recovered(&self, state: &State, tables: &[TableChanges]) {
+        for changes in tables {
+            let trees = self.trees.read();
+            let (Some(tree), Some(keyspace)) =
+                (trees.get(&changes.keyspace), state.keyspaces.get(&changes.keyspace))
+            else {
+                continue;
+            };
+            tree.flushed_seq.store(keyspace.flushed_seq.0, Ordering::Release);
+            tree.update_view(|view| crate::tree::View {
+                active: Arc::clone(&view.active),
+                frozen: Vec::new(),
+                version: Arc::clone(&keyspace.version),
+            });
+        }
+    }
+
+    /// Removes files that a crash left behind: not in the manifest, hence of no use.
+    fn remove_obsolete_files(&self) -> Result<()> {
+        let names = self.fs.list(&self.dir).context("list", &self.dir)?;
+        let store = self.manifest.lock();
+        let live = store.state.live_files();
+        let manifest = store.manifest.as_ref().map(Manifest::file);
+        let obsolete = |name: &FileName| match name {
+            FileName::Table(n) | FileName::Segment(n) => !live.contains(n),
+            FileName::Manifest(n) => Some(*n) != manifest,
+            FileName::Temp => true,
+            FileName::Lock | FileName::Current => false,
+        };
+        for name in names.iter().filter(|n| FileName::parse(n).is_some_and(|n| obsolete(&n))) {
+            let path = self.dir.join(name.file_name().unwrap_or_default());
+            self.fs.remove_file(&path).context("remove", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the background sync, and what the recovered trees need.
+    fn start_background(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let mut ticks = 0u64;
+        self.executor.every(
+            self.options.sync_interval,
+            Box::new(move || {
+                let Some(engine) = weak.upgrade().filter(|e| !e.is_closing()) else { return false };
+                ticks += 1;
+                engine.tick(ticks);
+                true
+            }),
+        );
+        for tree in self.all_trees() {
+            self.schedule_compactions(&tree);
+        }
+    }
+
+    /// What is done every sync interval: the background sync, and another try of what failed.
+    fn tick(self: &Arc<Self>, count: u64) {
+        if self.health.is_stopped() {
+            return;
+        }
+        // A failure has stopped writes and is shown by `health`.
+        drop(self.sync_if_due());
+        let retry = self.health.retrying().is_some();
+        if retry && self.segments.wants_spare() {
+            drop(self.provide_segment(0));
+        }
+        if retry || count % 16 == 0 {
+            for tree in self.all_trees() {
+                self.queue_flush(&tree);
+                self.schedule_compactions(&tree);
+            }
+        }
+        self.purge();
+    }
+}
+
+/// One replay under way.
+struct Replay<'a> {
+    engine: &'a Arc<Engine>,
+    last_seq: SeqNo,
+    /// Where the record at hand starts, or a little before.
+    start: Lsn,
+    tables: Vec<TableChanges>,
+}
+
+impl Replay<'_> {
+    fn record(&mut self, end: Lsn, path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
+        let batch = Batch::decode(bytes).map_err(|e| {
+            Error::corruption(path, offset.saturating_add(e.offset as u64), e.detail)
+        })?;
+        if batch.seq <= self.last_seq {
+            let (seq, last) = (batch.seq, self.last_seq);
+            let detail = format!("batch at sequence number {seq} behind {last}");
+            return Err(Error::corruption(path, offset, detail));
+        }
+        let trees = self.engine.trees.read();
+        for (seq, op) in batch.ops() {
+            self.last_seq = seq;
+            // Operations of keyspaces that were dropped, and those that are in tables, are done.
+            let Some(tree) = trees.get(&op.keyspace) else { continue };
+            if self.engine.is_flushed(tree, seq) {
+                continue;
+            }
+            insert_op(tree, &op, seq, self.start);
+        }
+        self.last_seq =
+            self.last_seq.max(SeqNo(batch.seq.0 + u64::from(batch.count).saturating_sub(1)));
+        for tree in trees.values() {
+            let full = tree.view().active.table.size_bytes() >= tree.options.memtable_size_bytes;
+            if full && !self.engine.options.read_only {
+                self.roll(tree, end)?;
+            }
+        }
+        self.start = end;
+        Ok(())
+    }
+
+    /// Writes the memtable of `tree` into a table, which the opening edit will add.
+    fn roll(&mut self, tree: &Arc<Tree>, end: Lsn) -> Result<()> {
+        tree.freeze(Frozen { seq: self.last_seq, end });
+        let mem = tree.view().frozen.first().cloned();
+        let Some(mem) = mem else { return Ok(()) };
+        let tables = self.engine.write_level0(tree, std::slice::from_ref(&mem))?;
+        let run = self.engine.new_run();
+        let added = tables.into_iter().map(|table| AddedTable { level: 0, run, table });
+        self.tables.push(TableChanges {
+            keyspace: tree.id,
+            added: added.collect(),
+            removed: Vec::new(),
+            flushed_seq: Some(self.last_seq),
+        });
+        tree.forget_frozen();
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// True if the tables of `tree` held `seq` when the database was opened.
+    fn is_flushed(&self, tree: &Tree, seq: SeqNo) -> bool {
+        seq.0 <= tree.flushed_seq.load(Ordering::Relaxed)
+    }
+}
+
+/// The log segments of `state`, oldest first.
+pub(crate) fn segments_to_replay(state: &State) -> Vec<SegmentToReplay> {
+    let each = |(&num, segment): (&FileNum, &manifest::SegmentState)| SegmentToReplay {
+        num,
+        closed: segment.closed.map(to_log),
+    };
+    state.segments.iter().map(each).collect()
+}
+
+fn to_log(s: manifest::ClosedSegment) -> ClosedSegment {
+    ClosedSegment { num: s.num, end_offset: s.end_offset, end: Lsn(s.end_lsn), chain: s.chain }
+}
+
+fn to_manifest(s: ClosedSegment) -> manifest::ClosedSegment {
+    manifest::ClosedSegment {
+        num: s.num,
+        end_offset: s.end_offset,
+        end_lsn: s.end.0,
+        chain: s.chain,
+    }
+}

@@ -1,0 +1,185 @@
+//! The files of the log: a spare ready before it is needed, old ones recycled.
+
+use crate::engine::Engine;
+use base::{Error, FileName, FileNum, IoContext, Result};
+use manifest::VersionEdit;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use wal::{ClosedSegment, Log, Lsn, PreparedSegment};
+
+/// Removed segments kept for reuse: a recycled file is written without page faults or new metadata.
+const RECYCLED_MAX: usize = 2;
+
+/// The log and its files.
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    log: OnceLock<Log>,
+    /// Held while a segment is prepared; holds one whose edit failed, which may be listed all the same.
+    preparing: Mutex<Option<PreparedSegment>>,
+    pub(crate) spare_queued: AtomicBool,
+    files: Mutex<Files>,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    /// Segments that recovery replayed, until their contents are flushed.
+    replayed: VecDeque<ClosedSegment>,
+    /// Forgotten by the log and not yet by the manifest.
+    leaving: Vec<FileNum>,
+    /// Out of the manifest, kept on disk for reuse.
+    recycled: Vec<FileNum>,
+}
+
+impl Segments {
+    /// The log.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`] if the database has none open.
+    #[inline]
+    pub(crate) fn log(&self) -> Result<&Log> {
+        self.log.get().ok_or(Error::ReadOnly)
+    }
+
+    pub(crate) fn start(&self, log: Log, replayed: Vec<ClosedSegment>) {
+        self.files.lock().replayed = replayed.into();
+        self.log.get_or_init(|| log);
+    }
+
+    /// True if the log would have to wait for its next segment.
+    #[inline]
+    pub(crate) fn wants_spare(&self) -> bool {
+        self.log.get().is_some_and(Log::wants_spare)
+    }
+
+    /// Bytes from the oldest record kept to the end of the log.
+    pub(crate) fn bytes(&self) -> u64 {
+        let Some(log) = self.log.get() else { return 0 };
+        let segments = log.segments();
+        let current: u64 = segments.iter().map(|s| s.end.0 - s.start.0).sum();
+        let replayed: u64 = self.files.lock().replayed.iter().map(|s| s.end_offset).sum();
+        current + replayed
+    }
+
+    /// Number of files that hold records.
+    pub(crate) fn count(&self) -> usize {
+        self.log.get().map_or(0, |log| log.segments().len()) + self.files.lock().replayed.len()
+    }
+}
+
+impl Engine {
+    /// Sees to it that a spare segment of at least `min_len` bytes is ready; 0 for the usual size.
+    pub(crate) fn provide_segment(&self, min_len: u64) -> Result<()> {
+        let mut pending = self.segments.preparing.lock();
+        let log = self.segments.log()?;
+        self.health.check_writable()?;
+        let usual = self.options.log_segment_bytes;
+        if min_len <= usual && !log.wants_spare() {
+            return Ok(());
+        }
+        let len = min_len.max(usual);
+        let prepared = match pending.take().filter(|segment| segment.len() >= len) {
+            Some(prepared) => prepared,
+            None => self.prepare_segment(len)?,
+        };
+        let edit = VersionEdit {
+            segments_added: vec![prepared.num()],
+            next_lsn: Some(log.end().0),
+            ..VersionEdit::default()
+        };
+        if let Err(e) = self.apply_edit(&edit, |_| {}) {
+            *pending = Some(prepared);
+            return Err(e);
+        }
+        log.install_spare(prepared);
+        self.health.recover();
+        self.event.notify();
+        Ok(())
+    }
+
+    fn prepare_segment(&self, len: u64) -> Result<PreparedSegment> {
+        let usual = self.options.log_segment_bytes;
+        let recycle = if len == usual { self.segments.files.lock().recycled.pop() } else { None };
+        let num = self.new_file();
+        wal::prepare_segment(&*self.fs, &self.dir, num, len, recycle).inspect_err(|_| {
+            // A half-made file would only waste the space that is missing.
+            drop(self.fs.remove_file(&FileName::Segment(num).in_dir(&self.dir)));
+        })
+    }
+
+    /// The log position before which no memtable needs a record.
+    fn log_floor(&self) -> Result<Lsn> {
+        // Under the commit lock: no record can be between log and memtable.
+        let _commit = self.commits.lock();
+        let end = self.segments.log()?.end();
+        let trees = self.trees.read();
+        let needed = trees.values().filter_map(|tree| tree.view().first_lsn()).min();
+        Ok(needed.unwrap_or(end))
+    }
+
+    /// Lets go of log segments whose records are all in tables.
+    pub(crate) fn trim_log(&self) -> Result<()> {
+        let floor = self.log_floor()?;
+        let leaving = {
+            let mut files = self.segments.files.lock();
+            files.leaving.extend(self.segments.log()?.remove_before(floor));
+            while files.replayed.front().is_some_and(|s| s.end <= floor) {
+                let gone = files.replayed.pop_front().map(|s| s.num);
+                files.leaving.extend(gone);
+            }
+            std::mem::take(&mut files.leaving)
+        };
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        let edit = VersionEdit { segments_removed: leaving.clone(), ..VersionEdit::default() };
+        if let Err(e) = self.apply_edit(&edit, |_| {}) {
+            self.segments.files.lock().leaving.extend(leaving);
+            return Err(e);
+        }
+        for num in leaving {
+            self.retire_segment(num)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the file of a removed segment for reuse, or deletes it.
+    fn retire_segment(&self, num: FileNum) -> Result<()> {
+        let path = FileName::Segment(num).in_dir(&self.dir);
+        let len = self.fs.metadata(&path).context("inspect", &path)?.len;
+        let mut files = self.segments.files.lock();
+        if len == self.options.log_segment_bytes && files.recycled.len() < RECYCLED_MAX {
+            files.recycled.push(num);
+            return Ok(());
+        }
+        drop(files);
+        self.fs.remove_file(&path).context("remove", &path)
+    }
+
+    /// Deletes the files kept for reuse: at close, and when space is short.
+    pub(crate) fn delete_recycled(&self) {
+        for num in std::mem::take(&mut self.segments.files.lock().recycled) {
+            // What stays is removed by the next open.
+            drop(self.fs.remove_file(&FileName::Segment(num).in_dir(&self.dir)));
+        }
+    }
+
+    /// If the log has outgrown its bound, freezes the memtable that holds its oldest record, so that no idle
+    /// keyspace pins it.
+    pub(crate) fn bound_log(self: &std::sync::Arc<Self>) {
+        if self.segments.bytes() <= self.options.log_bytes_max {
+            return;
+        }
+        let trees = self.all_trees();
+        let oldest = trees
+            .iter()
+            .filter_map(|t| t.view().first_lsn().map(|lsn| (lsn, t)))
+            .min_by_key(|(lsn, _)| *lsn);
+        if let Some((_, tree)) = oldest
+            && tree.view().frozen.is_empty()
+        {
+            self.freeze(&self.commits.lock(), tree);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Snapshots: moments that compactions must keep readable.
+
+use crate::db::Handle;
+use crate::engine::Engine;
+use crate::iter::{Cursor, KeyRange, Range};
+use crate::keyspace::Keyspace;
+use crate::tree::Tree;
+use base::{Result, SeqNo, Slice};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Sequence numbers that are being read, with the number of their readers.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshots(Mutex<BTreeMap<SeqNo, usize>>);
+
+impl Snapshots {
+    /// All of them, ascending.
+    pub(crate) fn list(&self) -> Vec<SeqNo> {
+        self.0.lock().keys().copied().collect()
+    }
+
+    /// The oldest one.
+    pub(crate) fn oldest(&self) -> Option<SeqNo> {
+        self.0.lock().keys().next().copied()
+    }
+}
+
+/// One registered reader.
+#[derive(Debug)]
+struct Registered {
+    engine: Arc<Engine>,
+    seq: SeqNo,
+}
+
+impl Registered {
+    fn new(engine: &Arc<Engine>) -> Arc<Self> {
+        let mut list = engine.snapshots.0.lock();
+        // Read under the lock: a compaction that lists the snapshots later keeps this moment, and one that
+        // listed them earlier had nothing newer than it among its inputs.
+        let seq = engine.visible();
+        *list.entry(seq).or_default() += 1;
+        drop(list);
+        Arc::new(Registered { engine: Arc::clone(engine), seq })
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut list = self.engine.snapshots.0.lock();
+        if let Some(count) = list.get_mut(&self.seq) {
+            *count -= 1;
+            if *count == 0 {
+                list.remove(&self.seq);
+            }
+        }
+    }
+}
+
+/// The database as of one moment, over all keyspaces. Repeatable: reads give the same answer however often they
+/// are made, whatever is written, flushed, compacted or dropped meanwhile.
+///
+/// Cheap to make and to clone. While it lives, the versions that it sees stay on disk.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    default: KeyspaceSnapshot,
+}
+
+/// One keyspace as of the moment of a [`Snapshot`].
+#[derive(Debug, Clone)]
+pub struct KeyspaceSnapshot {
+    registered: Arc<Registered>,
+    handle: Arc<Handle>,
+    tree: Arc<Tree>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(handle: &Arc<Handle>, default: &Arc<Tree>) -> Snapshot {
+        let registered = Registered::new(&handle.engine);
+        let (handle, tree) = (Arc::clone(handle), Arc::clone(default));
+        Snapshot { default: KeyspaceSnapshot { registered, handle, tree } }
+    }
+
+    /// The same moment of another keyspace. A keyspace made after the snapshot is empty in it.
+    #[must_use]
+    pub fn keyspace(&self, keyspace: &Keyspace) -> KeyspaceSnapshot {
+        KeyspaceSnapshot { tree: Arc::clone(&keyspace.tree), ..self.default.clone() }
+    }
+
+    /// The last sequence number that the snapshot sees.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.default.registered.seq.0
+    }
+}
+
+impl std::ops::Deref for Snapshot {
+    type Target = KeyspaceSnapshot;
+    /// The default keyspace.
+    fn deref(&self) -> &KeyspaceSnapshot {
+        &self.default
+    }
+}
+
+impl KeyspaceSnapshot {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// As for [`Db::get`](crate::Db::get).
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        let (engine, seq) = (&self.handle.engine, self.registered.seq);
+        engine.get(&self.tree, key.as_ref(), Some(seq))
+    }
+
+    /// Lends the value of `key` to `read`, without a copy.
+    ///
+    /// # Errors
+    /// As for [`Db::get`](crate::Db::get).
+    pub fn get_with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let (engine, seq) = (&self.handle.engine, self.registered.seq);
+        engine.get_with(&self.tree, key.as_ref(), Some(seq), read)
+    }
+
+    /// True if `key` has a value.
+    ///
+    /// # Errors
+    /// As for [`Db::get`](crate::Db::get).
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get_with(key, |_| ())?.is_some())
+    }
+
+    /// The values of `keys`, in their order.
+    ///
+    /// # Errors
+    /// As for [`Db::get`](crate::Db::get).
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Slice>>> {
+        let (engine, seq) = (&self.handle.engine, self.registered.seq);
+        engine.multi_get(&self.tree, keys, Some(seq))
+    }
+
+    /// All pairs, in key order; double-ended.
+    #[must_use]
+    pub fn iter(&self) -> Range {
+        self.range(..)
+    }
+
+    /// The pairs whose keys lie in `range`, in key order; double-ended.
+    #[must_use]
+    pub fn range(&self, range: impl KeyRange) -> Range {
+        Range::new(&self.handle, &self.tree, Some(self.registered.seq), &range, self.pin())
+    }
+
+    /// The pairs whose keys start with `prefix`.
+    #[must_use]
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Range {
+        let (seq, prefix) = (Some(self.registered.seq), prefix.as_ref());
+        Range::prefix(&self.handle, &self.tree, seq, prefix, self.pin())
+    }
+
+    /// A lending cursor.
+    ///
+    /// # Errors
+    /// As for [`Db::get`](crate::Db::get).
+    pub fn cursor(&self) -> Result<Cursor> {
+        Cursor::new(&self.handle, &self.tree, Some(self.registered.seq), self.pin())
+    }
+
+    /// Kept by iterators, so that the moment stays readable when the snapshot itself is gone.
+    fn pin(&self) -> Option<Pin> {
+        Some(Pin { _registered: Arc::clone(&self.registered) })
+    }
+}
+
+/// Keeps the moment of a snapshot readable.
+#[derive(Debug, Clone)]
+pub(crate) struct Pin {
+    _registered: Arc<Registered>,
+}

@@ -1,0 +1,109 @@
+//! Back-pressure: writes slow down smoothly with the debt, and stop only at a hard limit.
+//!
+//! Debt is measured against two marks, a soft and a hard one, for each of: memtables waiting for their flush, bytes in
+//! memtables, runs in level 0. Between the marks a write is charged a delay that grows with the square of the way
+//! gone; charges are saved up until they are worth a wait of [`WAIT_MIN`], so that small writes are slowed evenly
+//! and cheaply. Every wait ends early when the debt falls.
+
+use crate::commit::Payload;
+use crate::engine::Engine;
+use crate::metrics::Counters;
+use crate::tree::Tree;
+use base::Result;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Level-0 runs at which writes begin to slow down, and at which they stop.
+const L0_SOFT: usize = 16;
+const L0_HARD: usize = 40;
+/// Frozen memtables of one keyspace at which writes begin to slow down, and at which they stop.
+const FROZEN_SOFT: usize = 2;
+const FROZEN_HARD: usize = 4;
+/// Charge in nanoseconds for each byte at the hard mark: about 1 MB/s.
+const CHARGE_MAX: f64 = 1000.0;
+/// The shortest wait worth a trip to the scheduler.
+const WAIT_MIN: Duration = Duration::from_micros(500);
+/// The longest wait before looking again.
+const WAIT_MAX: Duration = Duration::from_millis(5);
+
+/// Delays charged and not yet waited for, in nanoseconds.
+#[derive(Debug, Default)]
+pub(crate) struct Charges(pub(crate) AtomicU64);
+
+/// How far the debt has come from the soft mark (0) to the hard one (1).
+fn way(value: usize, soft: usize, hard: usize) -> f64 {
+    (value.saturating_sub(soft)) as f64 / (hard - soft).max(1) as f64
+}
+
+impl Engine {
+    /// Lets a write of `payload` pass, after a delay if there is debt.
+    ///
+    /// # Errors
+    /// At the hard limit, if what should lower the debt fails: that failure, such as a full disk.
+    pub(crate) fn admit(&self, payload: &Payload<'_>, trees: &[Arc<Tree>]) -> Result<()> {
+        let debt = self.debt(trees);
+        if debt <= 0.0 {
+            return Ok(());
+        }
+        if debt >= 1.0 {
+            return self.wait_below_limit(trees);
+        }
+        let bytes = match payload {
+            Payload::One(op) => op.key.len() + op.value.len() + 32,
+            Payload::Many(batch) => batch.len(),
+        };
+        let charge = (bytes as f64 * CHARGE_MAX * debt * debt) as u64;
+        let owed = self.charges.0.fetch_add(charge, Ordering::Relaxed) + charge;
+        if owed >= WAIT_MIN.as_nanos() as u64 {
+            // Whoever crosses the mark waits for all that is saved up.
+            let owed = self.charges.0.swap(0, Ordering::Relaxed);
+            self.pause(Duration::from_nanos(owed).min(WAIT_MAX));
+        }
+        Ok(())
+    }
+
+    /// The debt that concerns a write to `trees`: 0 and less is none, 1 and more is the hard limit.
+    fn debt(&self, trees: &[Arc<Tree>]) -> f64 {
+        let mut debt = 0.0f64;
+        for tree in trees {
+            let frozen = tree.frozen_count.load(Ordering::Acquire);
+            if frozen > FROZEN_SOFT {
+                debt = debt.max(way(frozen, FROZEN_SOFT, FROZEN_HARD));
+            }
+            let runs = tree.l0_runs.load(Ordering::Relaxed);
+            if runs > L0_SOFT {
+                debt = debt.max(way(runs, L0_SOFT, L0_HARD));
+            }
+        }
+        debt
+    }
+
+    fn wait_below_limit(&self, trees: &[Arc<Tree>]) -> Result<()> {
+        let start = self.clock.monotonic_micros();
+        let waited = self.event.wait(&*self.executor, || {
+            if let Err(e) = self.health.check_writable() {
+                return Some(Err(e));
+            }
+            if self.debt(trees) < 1.0 {
+                return Some(Ok(()));
+            }
+            // The flush or compaction that would help has failed: say so instead of waiting for ever.
+            self.health.retrying().map(Err)
+        });
+        self.note_stall(start);
+        waited
+    }
+
+    fn pause(&self, time: Duration) {
+        let start = self.clock.monotonic_micros();
+        self.event.pause(&*self.executor, time);
+        self.note_stall(start);
+    }
+
+    fn note_stall(&self, start: u64) {
+        let micros = self.clock.monotonic_micros().saturating_sub(start);
+        Counters::add(&self.counters.stalls, 1);
+        Counters::add(&self.counters.stalled_micros, micros);
+    }
+}

@@ -1,0 +1,197 @@
+//! One keyspace inside the engine: its memtables and its tables.
+
+use crate::options::TreeOptions;
+use arc_swap::{ArcSwap, Guard};
+use base::{KeyspaceId, SeqNo};
+use manifest::Version;
+use memtable::Memtable;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use wal::Lsn;
+
+/// Levels of a tree.
+pub(crate) const LEVELS: usize = manifest::LEVELS_MAX;
+
+/// A memtable and the stretch of the log that it holds.
+#[derive(Debug)]
+pub(crate) struct Mem {
+    pub(crate) table: Arc<Memtable>,
+    /// Where the record of its first entry starts in the log; `u64::MAX` while it is empty.
+    first_lsn: AtomicU64,
+    /// Set when it was frozen: the last sequence number and the end of the log at that moment.
+    frozen: OnceLock<Frozen>,
+}
+
+/// The moment a memtable was frozen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frozen {
+    pub(crate) seq: SeqNo,
+    pub(crate) end: Lsn,
+}
+
+impl Mem {
+    pub(crate) fn new(expected_entries: usize) -> Arc<Mem> {
+        Arc::new(Mem {
+            table: Arc::new(Memtable::new(expected_entries)),
+            first_lsn: AtomicU64::new(u64::MAX),
+            frozen: OnceLock::new(),
+        })
+    }
+
+    /// Notes that a record starting at `start` has an entry here. Under the commit lock.
+    #[inline]
+    pub(crate) fn note_record(&self, start: Lsn) {
+        if self.first_lsn.load(Ordering::Relaxed) == u64::MAX {
+            self.first_lsn.store(start.0, Ordering::Release);
+        }
+    }
+
+    /// The oldest log position it needs; `None` while empty.
+    pub(crate) fn first_lsn(&self) -> Option<Lsn> {
+        Some(self.first_lsn.load(Ordering::Acquire)).filter(|&lsn| lsn != u64::MAX).map(Lsn)
+    }
+
+    /// When it was frozen, if it was.
+    pub(crate) fn frozen(&self) -> Option<Frozen> {
+        self.frozen.get().copied()
+    }
+
+    pub(crate) fn set_frozen(&self, at: Frozen) {
+        // A memtable is frozen once, under the commit lock; a second call would change nothing.
+        self.frozen.get_or_init(|| at);
+    }
+}
+
+/// What a read looks at, newest first: the active memtable, the frozen ones, the tables.
+///
+/// A view never loses data: whoever holds one can read everything that was in the tree when the view was
+/// current, whatever is flushed, compacted or dropped meanwhile.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) active: Arc<Mem>,
+    /// Newest first.
+    pub(crate) frozen: Vec<Arc<Mem>>,
+    pub(crate) version: Arc<Version>,
+}
+
+impl View {
+    /// All memtables, newest first.
+    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Mem>> {
+        std::iter::once(&self.active).chain(&self.frozen)
+    }
+
+    /// The oldest log position that memtables still need.
+    pub(crate) fn first_lsn(&self) -> Option<Lsn> {
+        self.memtables().filter_map(|m| m.first_lsn()).min()
+    }
+}
+
+/// One keyspace.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) id: KeyspaceId,
+    pub(crate) name: String,
+    pub(crate) options: TreeOptions,
+    view: ArcSwap<View>,
+    /// Held while a new view is made from the current one.
+    view_lock: Mutex<()>,
+    pub(crate) dropped: AtomicBool,
+    /// Everything of this tree up to it is in tables; larger than what a read saw means that tables changed since.
+    pub(crate) flushed_seq: AtomicU64,
+    /// Set while an ingest waits for the memtables to be flushed: writers wait.
+    pub(crate) gated: AtomicBool,
+    /// Frozen memtables, for back-pressure.
+    pub(crate) frozen_count: AtomicUsize,
+    /// Runs in level 0, for back-pressure.
+    pub(crate) l0_runs: AtomicUsize,
+    /// Held by the one flush that may run.
+    pub(crate) flush_lock: Mutex<()>,
+    pub(crate) flush_queued: AtomicBool,
+    pub(crate) compactions: Mutex<Compactions>,
+}
+
+/// Compactions of one tree.
+#[derive(Debug, Default)]
+pub(crate) struct Compactions {
+    /// Picked and not finished; new ones must not conflict with them.
+    pub(crate) running: Vec<compaction::Task>,
+    /// Manual compactions under way; while there are any, none is picked in the background.
+    pub(crate) manual: usize,
+}
+
+impl Tree {
+    pub(crate) fn new(
+        id: KeyspaceId,
+        name: String,
+        options: TreeOptions,
+        version: Arc<Version>,
+        flushed_seq: SeqNo,
+    ) -> Arc<Tree> {
+        let l0_runs = AtomicUsize::new(l0_runs(&version));
+        let view = View { active: Mem::new(0), frozen: Vec::new(), version };
+        Arc::new(Tree {
+            id,
+            name,
+            options,
+            view: ArcSwap::from_pointee(view),
+            view_lock: Mutex::default(),
+            dropped: AtomicBool::new(false),
+            flushed_seq: AtomicU64::new(flushed_seq.0),
+            gated: AtomicBool::new(false),
+            frozen_count: AtomicUsize::new(0),
+            l0_runs,
+            flush_lock: Mutex::default(),
+            flush_queued: AtomicBool::new(false),
+            compactions: Mutex::default(),
+        })
+    }
+
+    /// The current view, borrowed for a short read.
+    #[inline]
+    pub(crate) fn view(&self) -> Guard<Arc<View>> {
+        self.view.load()
+    }
+
+    /// The current view, to be kept.
+    pub(crate) fn view_full(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Replaces the view by what `change` makes of it.
+    pub(crate) fn update_view(&self, change: impl FnOnce(&View) -> View) {
+        let _exclusive = self.view_lock.lock();
+        let next = Arc::new(change(&self.view.load()));
+        self.frozen_count.store(next.frozen.len(), Ordering::Release);
+        self.l0_runs.store(l0_runs(&next.version), Ordering::Release);
+        self.view.store(next);
+    }
+
+    /// Freezes the active memtable and puts a fresh one in its place. Under the commit lock.
+    pub(crate) fn freeze(&self, at: Frozen) {
+        self.update_view(|view| {
+            view.active.set_frozen(at);
+            let frozen = std::iter::once(&view.active).chain(&view.frozen).cloned().collect();
+            let active = Mem::new(view.active.table.entries());
+            View { active, frozen, version: Arc::clone(&view.version) }
+        });
+    }
+
+    /// Lets go of the frozen memtables: in recovery, where nobody reads yet.
+    pub(crate) fn forget_frozen(&self) {
+        self.update_view(|view| View {
+            active: Arc::clone(&view.active),
+            frozen: Vec::new(),
+            version: Arc::clone(&view.version),
+        });
+    }
+
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Acquire)
+    }
+}
+
+fn l0_runs(version: &Version) -> usize {
+    version.levels.first().map_or(0, |level| level.runs.len())
+}

@@ -1,0 +1,371 @@
+//! From internal entries to what a user sees: one version of each key, as of one moment.
+
+use crate::run_iter::{RunIterator, Source, open_table};
+use crate::tree::View;
+use base::{
+    Error, Fragments, InternalIterator, InternalKey, MergingIterator, Result, SeqNo, Slice,
+    ValueKind,
+};
+use manifest::{Run, UpperBound};
+use sstable::{CacheHint, TableCache};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Lower and upper bound of a scan, owned.
+pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// Walks the keys visible at one sequence number, both ways, inside bounds.
+///
+/// Holds its view, so whatever happens to the tree it sees the same data.
+#[derive(Debug)]
+pub(crate) struct VisibleIterator {
+    merge: MergingIterator<Source>,
+    seq: SeqNo,
+    /// Range tombstones of all sources, as far as visible and inside the bounds.
+    tombstones: Fragments,
+    bounds: Bounds,
+    state: State,
+    /// Backward: the current user key. Forward: scratch for the key that is being skipped.
+    key: Vec<u8>,
+    /// Backward: the current value.
+    value: Slice,
+    /// Keeps files and memtables alive.
+    _view: Arc<View>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The merge stands on the current entry.
+    Forward,
+    /// `key` and `value` hold the current entry; the merge stands before all its versions.
+    Backward,
+    /// Not positioned, or past an end.
+    Nowhere,
+    /// A call failed; stays so until the iterator is positioned anew.
+    Failed(Error),
+}
+
+impl VisibleIterator {
+    /// An iterator over `view` as of `seq`; not positioned.
+    ///
+    /// # Errors
+    /// Those of reading the range tombstones of tables inside the bounds.
+    pub(crate) fn new(
+        view: Arc<View>,
+        seq: SeqNo,
+        bounds: Bounds,
+        tables: &Arc<TableCache>,
+        hint: CacheHint,
+    ) -> Result<Self> {
+        let mut sources: Vec<_> = view
+            .memtables()
+            .filter(|m| m.table.entries() > 0)
+            .map(|m| Source::Mem(m.table.iter()))
+            .collect();
+        let mut tombstones = Vec::new();
+        for mem in view.memtables() {
+            collect(&mem.table.range_tombstones(), &bounds, seq, &mut tombstones);
+        }
+        for run in view.version.levels.iter().flat_map(|level| &level.runs) {
+            let inside = tables_inside(run, &bounds);
+            for meta in inside.iter().filter(|t| t.range_tombstones > 0) {
+                let table = open_table(tables, meta)?;
+                collect(table.range_tombstones(), &bounds, seq, &mut tombstones);
+            }
+            if !inside.is_empty() {
+                let run = RunIterator::new(Arc::clone(run), Arc::clone(tables), hint);
+                sources.push(Source::Run(run));
+            }
+        }
+        Ok(VisibleIterator {
+            merge: MergingIterator::new(sources),
+            seq,
+            tombstones: Fragments::new(tombstones),
+            bounds,
+            state: State::Nowhere,
+            key: Vec::new(),
+            value: Slice::default(),
+            _view: view,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn valid(&self) -> bool {
+        matches!(self.state, State::Forward | State::Backward)
+    }
+
+    /// The current user key; empty while not valid.
+    #[inline]
+    pub(crate) fn key(&self) -> &[u8] {
+        match self.state {
+            State::Forward => self.merge.key().user_key,
+            State::Backward => &self.key,
+            _ => &[],
+        }
+    }
+
+    /// The current value; empty while not valid.
+    #[inline]
+    pub(crate) fn value(&self) -> &[u8] {
+        match self.state {
+            State::Forward => self.merge.value(),
+            State::Backward => &self.value,
+            _ => &[],
+        }
+    }
+
+    /// The current value, sharing the block it lies in.
+    pub(crate) fn value_slice(&self) -> Slice {
+        match self.state {
+            State::Forward => self.merge.value_slice(),
+            State::Backward => self.value.clone(),
+            _ => Slice::default(),
+        }
+    }
+
+    pub(crate) fn seek_to_first(&mut self) -> Result<()> {
+        let lower = self.bounds.0.clone();
+        self.positioned(|it| match &lower {
+            Bound::Unbounded => {
+                it.merge.seek_to_first()?;
+                it.settle_forward(false)
+            }
+            Bound::Included(key) => it.forward_from(key),
+            Bound::Excluded(key) => it.forward_behind(key),
+        })
+    }
+
+    pub(crate) fn seek_to_last(&mut self) -> Result<()> {
+        let upper = self.bounds.1.clone();
+        self.positioned(|it| {
+            match &upper {
+                Bound::Unbounded => it.merge.seek_to_last()?,
+                Bound::Included(key) => it.merge.seek_for_prev(InternalKey::after_all(key))?,
+                Bound::Excluded(key) => it.merge.seek_for_prev(InternalKey::before_all(key))?,
+            }
+            it.settle_backward()
+        })
+    }
+
+    /// Moves to the first key at or after `target`.
+    pub(crate) fn seek(&mut self, target: &[u8]) -> Result<()> {
+        match &self.bounds.0 {
+            Bound::Included(lower) if target < &lower[..] => self.seek_to_first(),
+            Bound::Excluded(lower) if target <= &lower[..] => self.seek_to_first(),
+            _ => self.positioned(|it| it.forward_from(target)),
+        }
+    }
+
+    /// Moves to the last key at or before `target`.
+    pub(crate) fn seek_for_prev(&mut self, target: &[u8]) -> Result<()> {
+        match &self.bounds.1 {
+            Bound::Included(upper) if target > &upper[..] => self.seek_to_last(),
+            Bound::Excluded(upper) if target >= &upper[..] => self.seek_to_last(),
+            _ => self.positioned(|it| {
+                it.merge.seek_for_prev(InternalKey::after_all(target))?;
+                it.settle_backward()
+            }),
+        }
+    }
+
+    /// Moves forward by one. Past the end, and before the first seek, it does nothing.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<()> {
+        match &self.state {
+            State::Forward => self.moved(|it| {
+                it.skip_key_from_current();
+                it.merge.next()?;
+                it.settle_forward(true)
+            }),
+            State::Backward => self.moved(|it| {
+                let key = std::mem::take(&mut it.key);
+                it.forward_behind(&key)
+            }),
+            State::Nowhere => Ok(()),
+            State::Failed(e) => Err(e.clone()),
+        }
+    }
+
+    /// Moves back by one. Past the end, and before the first seek, it does nothing.
+    pub(crate) fn prev(&mut self) -> Result<()> {
+        match &self.state {
+            State::Forward => self.moved(|it| {
+                it.skip_key_from_current();
+                while it.merge.valid() && it.merge.key().user_key == &it.key[..] {
+                    it.merge.prev()?;
+                }
+                it.settle_backward()
+            }),
+            State::Backward => self.moved(Self::settle_backward),
+            State::Nowhere => Ok(()),
+            State::Failed(e) => Err(e.clone()),
+        }
+    }
+
+    /// Runs a positioning step; it forgets an earlier error.
+    fn positioned(&mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        self.state = State::Nowhere;
+        self.moved(step)
+    }
+
+    #[inline]
+    fn moved(&mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let done = step(self);
+        if let Err(e) = &done {
+            self.state = State::Failed(e.clone());
+        }
+        done
+    }
+
+    fn forward_from(&mut self, key: &[u8]) -> Result<()> {
+        self.merge.seek(InternalKey::seek_at(key, self.seq))?;
+        self.settle_forward(false)
+    }
+
+    fn forward_behind(&mut self, key: &[u8]) -> Result<()> {
+        self.merge.seek(InternalKey::after_all(key))?;
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.settle_forward(true)
+    }
+
+    #[inline]
+    fn skip_key_from_current(&mut self) {
+        self.key.clear();
+        self.key.extend_from_slice(self.merge.key().user_key);
+    }
+
+    /// Moves the merge forward to the newest visible version of a key that is there. With `skip`, `self.key` is a
+    /// key whose remaining versions are passed over.
+    #[inline]
+    fn settle_forward(&mut self, mut skip: bool) -> Result<()> {
+        while self.merge.valid() {
+            let entry = self.merge.key();
+            if !below_upper(&self.bounds.1, entry.user_key) {
+                break;
+            }
+            if entry.seq > self.seq || (skip && entry.user_key == &self.key[..]) {
+                self.merge.next()?;
+                continue;
+            }
+            let tombstone = self.tombstones.newest_covering(entry.user_key, self.seq);
+            let deleted = tombstone.is_some_and(|t| t > entry.seq);
+            if entry.kind == ValueKind::Put && !deleted {
+                self.state = State::Forward;
+                return Ok(());
+            }
+            self.skip_key_from_current();
+            skip = true;
+            self.pass_deleted(tombstone)?;
+        }
+        self.state = State::Nowhere;
+        Ok(())
+    }
+
+    /// Leaves the current entry, which is deleted: to the next one, or, if all that its source holds here is
+    /// older than the tombstone, straight to the end of the deleted range.
+    fn pass_deleted(&mut self, tombstone: Option<SeqNo>) -> Result<()> {
+        let fragment = tombstone.and_then(|_| self.tombstones.find(&self.key));
+        if let (Some(seq), Some(fragment), Some(source)) =
+            (tombstone, fragment, self.merge.current_source())
+            && source.is_older(seq, &fragment.end)
+        {
+            let end = fragment.end.clone();
+            return self.merge.skip_current_source(InternalKey::before_all(&end));
+        }
+        self.merge.next()
+    }
+
+    /// The merge stands on the oldest version of some key, or nowhere. Moves back to the first key that is there and
+    /// remembers it.
+    fn settle_backward(&mut self) -> Result<()> {
+        while self.merge.valid() {
+            self.skip_key_from_current();
+            if !above_lower(&self.bounds.0, &self.key) {
+                break;
+            }
+            let mut newest: Option<(SeqNo, ValueKind)> = None;
+            while self.merge.valid() {
+                let entry = self.merge.key();
+                if entry.user_key != &self.key[..] {
+                    break;
+                }
+                if entry.seq <= self.seq {
+                    newest = Some((entry.seq, entry.kind));
+                    if entry.kind == ValueKind::Put {
+                        self.value = self.merge.value_slice();
+                    }
+                }
+                self.merge.prev()?;
+            }
+            let tombstone = self.tombstones.newest_covering(&self.key, self.seq);
+            match newest {
+                Some((seq, ValueKind::Put)) if tombstone.is_none_or(|t| t < seq) => {
+                    self.state = State::Backward;
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        self.state = State::Nowhere;
+        Ok(())
+    }
+}
+
+fn below_upper(upper: &Bound<Vec<u8>>, key: &[u8]) -> bool {
+    match upper {
+        Bound::Unbounded => true,
+        Bound::Included(upper) => key <= &upper[..],
+        Bound::Excluded(upper) => key < &upper[..],
+    }
+}
+
+fn above_lower(lower: &Bound<Vec<u8>>, key: &[u8]) -> bool {
+    match lower {
+        Bound::Unbounded => true,
+        Bound::Included(lower) => key >= &lower[..],
+        Bound::Excluded(lower) => key > &lower[..],
+    }
+}
+
+/// The tables of `run` that may hold keys inside `bounds`.
+fn tables_inside<'a>(run: &'a Run, bounds: &Bounds) -> &'a [Arc<manifest::TableMeta>] {
+    let tables = &run.tables[..];
+    let from = match &bounds.0 {
+        Bound::Unbounded => 0,
+        Bound::Included(key) | Bound::Excluded(key) => {
+            tables.partition_point(|t| !t.upper().admits(key))
+        }
+    };
+    let to = match &bounds.1 {
+        Bound::Unbounded => tables.len(),
+        Bound::Included(key) => tables.partition_point(|t| &t.smallest <= key),
+        Bound::Excluded(key) => tables.partition_point(|t| &t.smallest < key),
+    };
+    tables.get(from..to).unwrap_or_default()
+}
+
+/// Adds the tombstones of `fragments` that are visible at `seq` and reach into `bounds`.
+fn collect(
+    fragments: &Fragments,
+    bounds: &Bounds,
+    seq: SeqNo,
+    out: &mut Vec<base::RangeTombstone>,
+) {
+    if fragments.is_empty() {
+        return;
+    }
+    let reaches = |start: &[u8], end: &[u8]| {
+        let range = UpperBound { key: end, exclusive: true };
+        let above = match &bounds.0 {
+            Bound::Unbounded => true,
+            Bound::Included(key) | Bound::Excluded(key) => range.admits(key),
+        };
+        above && below_upper(&bounds.1, start)
+    };
+    let visible = fragments.as_slice().iter().filter(|f| reaches(&f.start, &f.end));
+    out.extend(visible.filter_map(|f| {
+        let seq = f.newest_at(seq)?;
+        Some(base::RangeTombstone { start: f.start.clone(), end: f.end.clone(), seq })
+    }));
+}

@@ -1,0 +1,73 @@
+//! First steps on the real disk.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use lsm::{Db, Durability, KeyspaceOptions, Options};
+
+#[test]
+fn puts_come_back_after_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let options = Options::default().memtable_size_bytes(64usize << 10);
+    let open = || Db::builder(&path).options(options.clone()).open().unwrap();
+    let key = |i: u32| format!("key{:06}", i * 7919 % 100_000);
+    {
+        let db = open();
+        for i in 0..20_000u32 {
+            db.put(key(i), i.to_le_bytes()).unwrap();
+        }
+        for i in 0..20_000u32 {
+            assert_eq!(db.get(key(i)).unwrap().unwrap(), i.to_le_bytes());
+        }
+        println!("{}", db.metrics());
+        db.wait_idle().unwrap();
+        println!("{}", db.metrics());
+    }
+    let db = open();
+    for i in 0..20_000u32 {
+        assert_eq!(db.get(key(i)).unwrap().unwrap(), i.to_le_bytes());
+    }
+    assert_eq!(db.iter().count(), 20_000);
+    assert_eq!(db.iter().rev().count(), 20_000);
+    db.delete_range("key05".."key06").unwrap();
+    let left: Vec<_> = db.range("key04".."key07").map(|kv| kv.unwrap().0).collect();
+    assert!(left.windows(2).all(|w| w[0] < w[1]));
+    let back: Vec<_> = db.range("key04".."key07").rev().map(|kv| kv.unwrap().0).collect();
+    assert!(left.iter().rev().eq(back.iter()));
+    assert!(!left.iter().any(|k| k.starts_with(b"key05")));
+    db.compact_range(..).unwrap();
+    assert!(
+        left.iter().eq(db
+            .range("key04".."key07")
+            .map(|kv| kv.unwrap().0)
+            .collect::<Vec<_>>()
+            .iter())
+    );
+    println!("{}", db.metrics());
+    println!("{:?}", db.verify().unwrap());
+    db.checkpoint(dir.path().join("copy")).unwrap();
+    let copy = Db::open(dir.path().join("copy")).unwrap();
+    assert_eq!(copy.iter().count(), db.iter().count());
+}
+
+#[test]
+fn batches_span_keyspaces_and_survive_a_drop_without_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let users = db.keyspace("users", KeyspaceOptions::default()).unwrap();
+    let mut batch = db.batch();
+    batch.put(b"a", b"1");
+    batch.put_in(&users, b"a", b"2");
+    batch.commit().unwrap();
+    let snapshot = db.snapshot();
+    users.put_with(b"a", b"3", Durability::Sync).unwrap();
+    assert_eq!(users.get(b"a").unwrap().unwrap(), b"3");
+    assert_eq!(snapshot.keyspace(&users).get(b"a").unwrap().unwrap(), b"2");
+    assert!(users.compare_and_swap(b"a", Some(b"3"), Some(b"4")).unwrap().is_ok());
+    assert!(users.compare_and_swap(b"a", None, Some(b"5")).unwrap().is_err());
+    drop((db, users, snapshot));
+    let db = Db::open(dir.path()).unwrap();
+    assert_eq!(db.list_keyspaces(), ["default", "users"]);
+    let users = db.open_keyspace("users").unwrap();
+    assert_eq!(users.get(b"a").unwrap().unwrap(), b"4");
+    assert_eq!(db.get(b"a").unwrap().unwrap(), b"1");
+}
