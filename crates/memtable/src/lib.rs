@@ -8,6 +8,7 @@
 //! | `arena` | chunks, records and published references; all `unsafe` code of the crate |
 //! | `index` | user key to newest version, lock-free to read |
 //! | `order`, `sort` | sorted runs of references, fed when an iterator is made |
+//! | `fences` | search inside a run |
 //! | `iter` | the merge of those runs, both ways |
 //! | `tombstones` | range tombstones, fragmented by and by |
 //! | `account` | who holds how many bytes |
@@ -22,6 +23,7 @@ mod account;
     reason = "stable addresses and publication without locks; fenced in one module"
 )]
 mod arena;
+mod fences;
 mod index;
 mod iter;
 mod memtable;

@@ -7,6 +7,7 @@
 
 use crate::account::{Account, Charge, shared_bytes};
 use crate::arena::{Arena, Mark, Record, Ref};
+use crate::fences::Fences;
 use crate::sort::{Entry, merge, shared_len, sort};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub(crate) const LEVELS: usize = 6;
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) entries: Box<[Entry]>,
+    pub(crate) fences: Fences,
     _charge: Charge,
 }
 
@@ -107,19 +109,20 @@ impl Order {
 
     fn run(&self, entries: Vec<Entry>) -> Arc<Run> {
         let entries = entries.into_boxed_slice();
-        let _charge = Charge::new(&self.account, shared_bytes::<Run>() + size_of_val(&entries[..]));
-        Arc::new(Run { entries, _charge })
+        let fences = Fences::new(&entries);
+        let _charge = Charge::new(&self.account, run_bytes(&entries, &fences));
+        Arc::new(Run { entries, fences, _charge })
     }
 
     #[cfg(test)]
     pub(crate) fn recount(&self) -> usize {
         let newest = self.newest.lock();
-        let run_bytes = |r: &Arc<Run>| {
-            let bytes = shared_bytes::<Run>() + size_of_val(&r.entries[..]);
+        let bytes_of = |r: &Arc<Run>| {
+            let bytes = run_bytes(&r.entries, &r.fences);
             assert_eq!(r._charge.bytes(), bytes);
             bytes
         };
-        shared_bytes::<Runs>() + newest.levels.iter().flatten().map(run_bytes).sum::<usize>()
+        shared_bytes::<Runs>() + newest.levels.iter().flatten().map(bytes_of).sum::<usize>()
     }
 }
 
@@ -163,4 +166,8 @@ impl<'a> Batch<'a> {
 /// Entries made with a skip of `shared.len()`, made anew for a smaller one.
 fn widen(entries: &[Entry], shared: &[u8], skip: usize) -> Vec<Entry> {
     entries.iter().map(|e| e.widen(shared, skip)).collect()
+}
+
+fn run_bytes(entries: &[Entry], fences: &Fences) -> usize {
+    shared_bytes::<Run>() + size_of_val(entries) + fences.bytes()
 }

@@ -32,6 +32,12 @@ impl Entry {
         Entry { high: (word >> 32) as u64, low: word as u32, record }
     }
 
+    /// The first eight inline bytes as a number.
+    #[inline]
+    pub(crate) fn high(self) -> u64 {
+        self.high
+    }
+
     /// The inline bytes as a number; a shorter key is filled up with zeros.
     #[inline]
     pub(crate) fn word(self) -> u128 {
