@@ -204,7 +204,7 @@ impl InternalIterator for TableIterator {
                 return Err(e);
             }
         };
-        self.enter(number, true, |block| block.lower_bound(target))?;
+        self.enter(number, true, |block| block.seek(target))?;
         if self.cursor.block().len() == 0 {
             return Ok(());
         }

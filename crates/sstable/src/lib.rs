@@ -53,3 +53,6 @@ pub use reader::{Entry, TableReader};
 pub use table_cache::TableCache;
 pub use verify::VerifyReport;
 pub use writer::{TableSummary, TableWriter};
+
+#[cfg(test)]
+mod tests;

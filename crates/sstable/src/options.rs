@@ -15,7 +15,8 @@ pub enum Compression {
 
 impl Compression {
     /// The number on disk.
-    pub(crate) fn tag(self) -> u8 {
+    #[must_use]
+    pub fn tag(self) -> u8 {
         match self {
             Compression::None => 0,
             Compression::Lz4 => 1,
@@ -23,7 +24,8 @@ impl Compression {
     }
 
     /// The reverse of [`tag`](Self::tag).
-    pub(crate) fn from_tag(tag: u8) -> Option<Compression> {
+    #[must_use]
+    pub fn from_tag(tag: u8) -> Option<Compression> {
         match tag {
             0 => Some(Compression::None),
             1 => Some(Compression::Lz4),

@@ -92,7 +92,7 @@ impl TableCache {
         let slot = shard
             .tables
             .entry(file)
-            .or_insert_with(|| Slot { reader: Arc::clone(&reader), used: AtomicBool::new(true) });
+            .or_insert_with(|| Slot { reader: Arc::clone(&reader), used: AtomicBool::new(false) });
         if slot.reader.table_id() != table_id {
             slot.reader = reader;
         }

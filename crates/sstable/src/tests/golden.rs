@@ -1,0 +1,38 @@
+//! One small table, byte by byte: what version 1 of the format looks like.
+
+use super::*;
+
+fn golden_rows() -> Vec<Row> {
+    vec![
+        (b"apple".to_vec(), 3, ValueKind::Put, b"red".to_vec()),
+        (b"apple".to_vec(), 1, ValueKind::Delete, vec![]),
+        (b"apricot".to_vec(), 0x1234, ValueKind::Put, b"orange".to_vec()),
+        (b"banana".to_vec(), 2, ValueKind::Put, vec![b'y'; 80]),
+        (b"cherry".to_vec(), 4, ValueKind::Delete, vec![]),
+    ]
+}
+
+#[test]
+fn the_format_does_not_change() {
+    let options = TableOptions {
+        block_size_bytes: 64,
+        restart_interval: 2,
+        compression: Compression::Lz4,
+        filter_bits_per_key: 10,
+        index_block_size_bytes: 64,
+    };
+    let range = RangeTombstone { start: b"b".to_vec(), end: b"d".to_vec(), seq: SeqNo(9) };
+    let (bytes, _) = write_rows(&golden_rows(), &Fragments::new([range]), &options, ID);
+    let lines: Vec<String> =
+        bytes.chunks(32).map(|line| line.iter().map(|b| format!("{b:02x}")).collect()).collect();
+    let golden = include_str!("../../testdata/table_v1.hex");
+    assert_eq!(lines.join("\n"), golden.trim_end(), "a stored table would no longer be readable");
+    let digits: Vec<u8> = golden.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let stored = digits.chunks(2).map(|pair| {
+        let text = std::str::from_utf8(pair).expect("ascii");
+        u8::from_str_radix(text, 16).expect("hex")
+    });
+    let table = open_bytes(stored.collect()).expect("golden");
+    table.verify().expect("golden");
+    assert_eq!(rows_of(&table, true, CacheHint::Fill), golden_rows());
+}
