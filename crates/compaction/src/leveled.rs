@@ -67,11 +67,15 @@ impl Leveled {
         rules.within("tombstone_percent", self.tombstone_percent, 0..=100);
     }
 
+    /// The size of a level over that of the one above, if the largest holds this many bytes.
+    pub(crate) fn growth(&self, largest_bytes: f64) -> f64 {
+        let stretched = (largest_bytes / self.base_bytes as f64).powf(1.0 / (BOTTOM - 1) as f64);
+        stretched.max(f64::from(self.multiplier))
+    }
+
     fn shape(&self, version: &Version, first_in_use: Option<usize>) -> Shape {
         let largest = (1..LEVELS_MAX).map(|l| version.level_size(l)).max().unwrap_or(0) as f64;
-        let base_bytes = self.base_bytes as f64;
-        let stretched = (largest / base_bytes).powf(1.0 / (BOTTOM - 1) as f64);
-        let step = stretched.max(f64::from(self.multiplier));
+        let (base_bytes, step) = (self.base_bytes as f64, self.growth(largest));
         let mut targets = [0.0; LEVELS_MAX];
         let (mut base, mut target) = (BOTTOM, largest);
         // A little tolerance, so that rounding does not count as one more level.

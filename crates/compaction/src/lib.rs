@@ -35,6 +35,10 @@ mod tombstones;
 mod tree;
 
 #[cfg(test)]
+mod picker_tests;
+#[cfg(test)]
+mod runner_tests;
+#[cfg(test)]
 mod scripted_tests;
 #[cfg(test)]
 mod testing;
