@@ -330,14 +330,10 @@ fn a_failed_roll_gives_up_the_spare_and_the_log_goes_on_with_the_next() {
             .kinds(&[OpKind::WriteAt])
             .suffix(&format!("{:06}.log", rig.next_num - 1));
         faults.inject(plan);
-        let failed = loop {
-            index += 1;
-            match rig.try_append(index) {
-                Ok(_) => {}
-                Err(e) => break e,
-            }
-        };
+        // Longer than what is left, though a small record would still fit.
+        let failed = rig.log.append(&[7; 470]).unwrap_err();
         assert!(matches!(failed, Error::Io { .. }), "{failed:?}");
+        assert!(rig.log.append(&[]).unwrap().is_err(), "the stated end is final");
         // Even a record that would still fit goes to the next segment: this end was stated already.
         for more in index + 1..index + 4 {
             rig.append(more);
@@ -367,6 +363,12 @@ fn a_follower_does_not_trust_a_sync_that_began_before_its_record() {
     };
     faults
         .inject(FaultPlan::any(Fault::Slow(Arc::new(slow))).kinds(&[OpKind::SegmentSync]).times(1));
+    let later_syncs = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&later_syncs);
+    let count = move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    };
+    faults.inject(FaultPlan::any(Fault::Slow(Arc::new(count))).kinds(&[OpKind::SegmentSync]));
     let first = rig.try_append(0).unwrap().end;
     std::thread::scope(|s| {
         let log = &rig.log;
@@ -388,6 +390,7 @@ fn a_follower_does_not_trust_a_sync_that_began_before_its_record() {
         leader.join().unwrap().unwrap();
         assert!(follower.join().unwrap() >= second);
     });
+    assert_eq!(later_syncs.load(Ordering::SeqCst), 1, "the follower needed a sync of its own");
     let image = rig.mem.crash(CrashProfile::DropAll, 0);
     assert_eq!(read(&image, &rig.manifest(), RecoveryMode::default()).unwrap().0, [0, 1]);
 }
