@@ -1,6 +1,6 @@
 //! The block cache: parsed blocks of many tables under one byte budget.
 //!
-//! `quick_cache` holds them: a variant of S3-FIFO, in which a block that was used once leaves before
+//! `quick_cache` holds them: a variant of CLOCK-PRO, in which a block that was used once leaves before
 //! blocks used more often, so that a scan does not empty the cache.
 
 use crate::block::Block;

@@ -8,10 +8,12 @@ use base::InternalKey;
 #[derive(Debug)]
 pub(crate) struct BlockBuilder {
     interval: usize,
+    /// The entries.
     buf: Vec<u8>,
     offsets: Vec<u32>,
     tags: Vec<u8>,
     restart_key: Vec<u8>,
+    finished: Vec<u8>,
 }
 
 impl BlockBuilder {
@@ -23,6 +25,7 @@ impl BlockBuilder {
             offsets: Vec::new(),
             tags: Vec::new(),
             restart_key: Vec::new(),
+            finished: Vec::new(),
         }
     }
 
@@ -64,21 +67,24 @@ impl BlockBuilder {
     /// The bytes of the block, until the next [`clear`](Self::clear).
     pub(crate) fn finish(&mut self) -> &[u8] {
         let narrow = self.buf.len() <= NARROW_MAX;
+        let tagged = self.offsets.len() <= TAGGED_ENTRIES_MAX;
+        let out = &mut self.finished;
+        out.clear();
+        if tagged {
+            out.extend_from_slice(&self.tags);
+        }
         for &offset in &self.offsets {
             if narrow {
-                self.buf.extend_from_slice(&(offset as u16).to_le_bytes());
+                out.extend_from_slice(&(offset as u16).to_le_bytes());
             } else {
-                self.buf.extend_from_slice(&offset.to_le_bytes());
+                out.extend_from_slice(&offset.to_le_bytes());
             }
         }
-        let tagged = self.offsets.len() <= TAGGED_ENTRIES_MAX;
-        if tagged {
-            self.buf.extend_from_slice(&self.tags);
-        }
-        self.buf.extend_from_slice(&(self.offsets.len() as u32).to_le_bytes());
-        self.buf.extend_from_slice(&(self.interval as u16).to_le_bytes());
-        self.buf.extend_from_slice(&(if tagged { TAGS } else { 0 }).to_le_bytes());
-        &self.buf
+        out.extend_from_slice(&self.buf);
+        out.extend_from_slice(&(self.offsets.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(self.interval as u16).to_le_bytes());
+        out.extend_from_slice(&(if tagged { TAGS } else { 0 }).to_le_bytes());
+        out
     }
 
     /// Starts the next block.

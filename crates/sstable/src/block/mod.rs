@@ -1,14 +1,17 @@
 //! The data block: entries, then the arrays that find them.
 //!
 //! ```text
-//! entries    see `entry`; entry i starts where entry i - 1 ends
-//! offsets    n x u16 LE (u32 LE if the entries pass 64 KiB), where each entry starts
 //! tags       n x u8 if flag TAGS is set: one byte of the hash of the user key, never 0, for the
 //!            first (newest) version of a key in this block; 0 for its other versions
+//! offsets    n x u16 LE (u32 LE if the entries pass 64 KiB), where each entry starts behind the offsets
+//! entries    see `entry`; entry i starts where entry i - 1 ends
 //! n          u32 LE, number of entries, at least 1
 //! interval   u16 LE, entries 0, interval, 2 * interval, ... are restarts: they hold their whole key
 //! flags      u16 LE, bit 0 TAGS, others 0
 //! ```
+//! Tags come first because in memory the reference count lies right before them: a lookup that counts
+//! itself in has paid for the tags' cache line.
+//!
 //! The other entries of a group share a prefix with the group's *restart key*: each decodes from
 //! itself and that one key, so both directions and direct hits cost the same.
 //!
@@ -28,7 +31,7 @@ use base::limits::{BLOCK_BYTES_MAX, KEY_BYTES_MAX};
 use base::{SeqNo, ValueKind};
 use std::sync::Arc;
 
-/// Bytes after the tags.
+/// Bytes after the entries.
 const TAIL_LEN: usize = size_of::<u32>() + 2 * size_of::<u16>();
 const _: () = assert!(TAIL_LEN == 8, "drawing and constants disagree");
 /// Flag: the block has tags.
@@ -50,15 +53,26 @@ pub(crate) struct Block {
     data: Arc<[u8]>,
     /// Number of entries.
     len: u32,
+    entries_start: u32,
     entries_end: u32,
     interval: u32,
     tagged: bool,
+    narrow: bool,
 }
 
 impl Block {
     /// A block without entries, for iterators that stand nowhere.
     pub(crate) fn empty() -> Block {
-        Block { data: Arc::new([]), len: 0, entries_end: 0, interval: 1, tagged: false }
+        let data = Arc::new([]);
+        Block {
+            data,
+            len: 0,
+            entries_start: 0,
+            entries_end: 0,
+            interval: 1,
+            tagged: false,
+            narrow: true,
+        }
     }
 
     /// Takes the first `payload_len` bytes of `data` as a block and checks their structure, but not
@@ -78,17 +92,23 @@ impl Block {
             return Err("block too large");
         }
         let tagged = flags & TAGS != 0;
-        let entries_end =
-            entries_end(body.len(), len as usize, tagged).ok_or("block arrays leave the block")?;
-        let entries_end = u32::try_from(entries_end).map_err(|_| "block too large")?;
-        let block = Block { data, len, entries_end, interval, tagged };
+        let narrow = arrays_len(len, tagged, true)
+            .is_some_and(|a| a <= body.len() && body.len() - a <= NARROW_MAX);
+        let entries_start = arrays_len(len, tagged, narrow).filter(|&a| a <= body.len());
+        let entries_start = entries_start.ok_or("block arrays leave the block")?;
+        if !narrow && body.len() - entries_start <= NARROW_MAX {
+            return Err("block offsets of the wrong width");
+        }
+        let entries_end = u32::try_from(body.len()).map_err(|_| "block too large")?;
+        let entries_start = entries_start as u32;
+        let block = Block { data, len, entries_start, entries_end, interval, tagged, narrow };
         block.check_entries().ok_or("entry does not decode")?;
         Ok(block)
     }
 
     /// Decodes every entry: kinds known, prefixes within the restart key, no byte left over.
     fn check_entries(&self) -> Option<()> {
-        let (mut at, mut restart_len, mut in_group) = (0, 0, 0);
+        let (mut at, mut restart_len, mut in_group) = (self.entries_start as usize, 0, 0);
         for i in 0..self.len {
             if self.offset(i)? != at {
                 return None;
@@ -120,9 +140,7 @@ impl Block {
 
     /// Bytes of the block.
     pub(crate) fn payload_len(&self) -> usize {
-        let arrays = self.tags_start().map_or(0, |_| self.len as usize);
-        let width = if self.entries_end as usize <= NARROW_MAX { 2 } else { 4 };
-        self.entries_end as usize + width * self.len as usize + arrays + TAIL_LEN
+        self.entries_end as usize + TAIL_LEN
     }
 
     /// The shared bytes, for slices of values.
@@ -138,15 +156,16 @@ impl Block {
     }
 
     /// Where entry `i` starts.
-    #[inline]
+    #[inline(always)]
     fn offset(&self, i: u32) -> Option<usize> {
-        let (base, i) = (self.entries_end as usize, i as usize);
-        if base <= NARROW_MAX {
-            let bytes = self.data.get(base + 2 * i..)?.first_chunk::<2>()?;
-            return Some(usize::from(u16::from_le_bytes(*bytes)));
+        let (start, i) = (self.entries_start as usize, i as usize);
+        let array = if self.tagged { self.len as usize } else { 0 };
+        if self.narrow {
+            let bytes = self.data.get(array + 2 * i..)?.first_chunk::<2>()?;
+            return Some(start + usize::from(u16::from_le_bytes(*bytes)));
         }
-        let bytes = self.data.get(base + 4 * i..)?.first_chunk::<4>()?;
-        Some(u32::from_le_bytes(*bytes) as usize)
+        let bytes = self.data.get(array + 4 * i..)?.first_chunk::<4>()?;
+        start.checked_add(u32::from_le_bytes(*bytes) as usize)
     }
 
     /// Decodes entry `i`.
@@ -158,14 +177,7 @@ impl Block {
     /// The tags, one per entry; `None` if the block has none.
     #[inline]
     fn tags(&self) -> Option<&[u8]> {
-        let start = self.tags_start()?;
-        self.data.get(start..start + self.len as usize)
-    }
-
-    #[inline]
-    fn tags_start(&self) -> Option<usize> {
-        let width = if self.entries_end as usize <= NARROW_MAX { 2 } else { 4 };
-        self.tagged.then(|| self.entries_end as usize + width * self.len as usize)
+        self.tagged.then(|| self.data.get(..self.len as usize))?
     }
 
     /// True if the tags agree with the user keys, given as an iterator over the entries' keys.
@@ -175,14 +187,9 @@ impl Block {
     }
 }
 
-/// Where the entries end in a body of `body_len` bytes; the width of offsets follows from the answer.
-fn entries_end(body_len: usize, len: usize, tagged: bool) -> Option<usize> {
-    let without_tags = body_len.checked_sub(if tagged { len } else { 0 })?;
-    let narrow = without_tags.checked_sub(len.checked_mul(2)?)?;
-    if narrow <= NARROW_MAX {
-        return Some(narrow);
-    }
-    without_tags.checked_sub(len.checked_mul(4)?).filter(|&end| end > NARROW_MAX)
+/// Bytes of tags and offsets.
+fn arrays_len(len: u32, tagged: bool, narrow: bool) -> Option<usize> {
+    (len as usize).checked_mul(usize::from(tagged) + if narrow { 2 } else { 4 })
 }
 
 /// What a point lookup in one block found.

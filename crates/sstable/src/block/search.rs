@@ -59,10 +59,10 @@ impl Block {
     /// that the block is broken.
     #[inline]
     pub(crate) fn get(&self, hash: u64, user_key: &[u8], snapshot: SeqNo) -> Option<Option<Found>> {
-        let Some(tags_start) = self.tags_start() else {
+        if !self.tagged {
             return self.get_by_order(user_key, snapshot);
-        };
-        match self.find_first(tags_start, hash, user_key)? {
+        }
+        match self.find_first(hash, user_key)? {
             Some((i, raw)) => self.visible_version(i, raw, user_key, snapshot),
             None => Some(None),
         }
@@ -71,9 +71,9 @@ impl Block {
     /// [`lower_bound`](Self::lower_bound), faster if the block has the very key: one cache miss then
     /// stands for those of a binary search.
     pub(crate) fn seek(&self, target: InternalKey<'_>) -> Option<u32> {
-        if let Some(tags_start) = self.tags_start() {
+        if self.tagged {
             let hash = base::checksum::key_hash(target.user_key);
-            match self.find_first(tags_start, hash, target.user_key)? {
+            match self.find_first(hash, target.user_key)? {
                 Some((i, raw)) if raw.trailer() <= target.trailer() => return Some(i),
                 _ => {}
             }
@@ -81,20 +81,14 @@ impl Block {
         self.lower_bound(target)
     }
 
-    /// The first version of `user_key` in this block, by the tags that start at `tags_start`.
+    /// The first version of `user_key` in this block, which has tags.
     #[inline]
-    fn find_first(
-        &self,
-        tags_start: usize,
-        hash: u64,
-        user_key: &[u8],
-    ) -> Option<Option<(u32, Raw)>> {
+    fn find_first(&self, hash: u64, user_key: &[u8]) -> Option<Option<(u32, Raw)>> {
         let wanted = u64::from(tag_of(hash)) * LOW_BITS;
         let len = self.len as usize;
         for first in (0..len).step_by(8) {
-            // The tail of the block makes the load safe; what is not a tag is cut off below.
-            let word =
-                u64::from_le_bytes(*self.data.get(tags_start + first..)?.first_chunk::<8>()?);
+            // What lies behind the tags makes the load safe; what is not a tag is cut off below.
+            let word = u64::from_le_bytes(*self.data.get(first..)?.first_chunk::<8>()?);
             let diff = word ^ wanted;
             let mut hits = diff.wrapping_sub(LOW_BITS) & !diff & HIGH_BITS;
             if len - first < 8 {
