@@ -38,6 +38,8 @@ pub(crate) struct CommitState {
     sync_wanted: Lsn,
     /// End of the last record that the background sync is for.
     sync_due: Lsn,
+    /// Log position at which the memory of all memtables is looked at again.
+    memory_check: Lsn,
     /// Reused for writes of a single operation.
     scratch: BatchBuilder,
 }
@@ -56,6 +58,7 @@ impl CommitQueue {
                 last_seq,
                 sync_wanted: Lsn(0),
                 sync_due: Lsn(0),
+                memory_check: Lsn(0),
                 scratch: BatchBuilder::new(),
             }),
             visible: AtomicU64::new(last_seq.0),
@@ -176,6 +179,10 @@ impl Engine {
                 Durability::Sync => commit.sync_wanted = end,
                 Durability::Buffered => commit.sync_due = end,
                 Durability::Memory => {}
+            }
+            if end >= commit.memory_check {
+                commit.memory_check = Lsn(end.0 + self.memory_stride());
+                self.check_memory(&commit);
             }
             let (synced, durable) = (commit.sync_wanted, self.segments.log()?.synced());
             self.commits.enqueue(Unpublished { synced, last_seq: last }, durable);

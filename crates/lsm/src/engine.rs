@@ -6,6 +6,7 @@ use crate::executor::{Executor, Job, Priority};
 use crate::files::Graveyard;
 use crate::health::HealthState;
 use crate::limiter::Limiter;
+use crate::memory::MemoryUse;
 use crate::metrics::Counters;
 use crate::options::Options;
 use crate::segments::Segments;
@@ -48,6 +49,7 @@ pub(crate) struct Engine {
     pub(crate) health: HealthState,
     pub(crate) counters: Counters,
     pub(crate) charges: Charges,
+    pub(crate) memory: MemoryUse,
     pub(crate) limiter: Limiter,
     /// Notified when a job ends, space comes back, or the database closes.
     pub(crate) event: Event,

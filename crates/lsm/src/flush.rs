@@ -32,6 +32,7 @@ impl Engine {
 
     fn flush_succeeded(self: &Arc<Self>, tree: &Arc<Tree>) {
         self.health.recover();
+        self.memory_changed();
         if let Err(e) = self.trim_log() {
             self.background_failed(&e);
         }

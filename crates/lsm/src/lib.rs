@@ -33,6 +33,7 @@ mod iter;
 mod keyspace;
 mod keyspaces;
 mod limiter;
+mod memory;
 mod metrics;
 mod options;
 mod read;

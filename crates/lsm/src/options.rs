@@ -58,7 +58,7 @@ pub struct Options {
     /// Longest time that a `Buffered` write waits for its background sync. Default 100 ms.
     pub sync_interval: Duration,
     /// Upper bound, in bytes, of memtables, block cache and table indexes together. `None`, the default,
-    /// derives it: the block cache plus four memtables plus 64 MiB. At least 1 MiB.
+    /// derives it: the block cache, table indexes as they come, and four memtables. At least 1 MiB.
     pub memory_budget_bytes: Option<usize>,
     /// A memtable is frozen past this size. Bigger: fewer flushes, longer recovery. Default 64 MiB, at least 1 KiB.
     pub memtable_size_bytes: usize,
@@ -219,15 +219,6 @@ impl Options {
             faults.unless(budget >= 1 << 20, rule);
         }
         faults.into_result("options")
-    }
-
-    /// The bytes that memtables, frozen ones included, may take together.
-    pub(crate) fn memtable_budget_bytes(&self) -> usize {
-        match self.memory_budget_bytes {
-            Some(budget) => budget.saturating_sub(self.block_cache_bytes),
-            None => 4 * self.memtable_size_bytes,
-        }
-        .max(2 * self.memtable_size_bytes)
     }
 }
 

@@ -187,6 +187,7 @@ fn assemble(
         health: HealthState::new(options.read_only),
         counters: Default::default(),
         charges: Default::default(),
+        memory: Default::default(),
         limiter: Default::default(),
         event: Default::default(),
         rng: Mutex::new(rng),

@@ -33,7 +33,7 @@ pub(crate) struct Charges(pub(crate) AtomicU64);
 
 /// How far the debt has come from the soft mark (0) to the hard one (1).
 fn way(value: usize, soft: usize, hard: usize) -> f64 {
-    (value.saturating_sub(soft)) as f64 / (hard - soft).max(1) as f64
+    value.saturating_sub(soft) as f64 / (hard - soft).max(1) as f64
 }
 
 impl Engine {
@@ -65,7 +65,7 @@ impl Engine {
 
     /// The debt that concerns a write to `trees`: 0 and less is none, 1 and more is the hard limit.
     fn debt(&self, trees: &[Arc<Tree>]) -> f64 {
-        let mut debt = 0.0f64;
+        let mut debt = self.memory.pressure();
         for tree in trees {
             let frozen = tree.frozen_count.load(Ordering::Acquire);
             if frozen > FROZEN_SOFT {
