@@ -4,14 +4,15 @@ use crate::policy::{BYTES_MAX, BYTES_MIN, Debt, Rules, View};
 use crate::task::{InputRun, Span, Task};
 use crate::tree::{BOTTOM, Tree, Wish, whole_runs};
 use crate::{manual, tombstones};
-use manifest::Version;
+use manifest::{LEVELS_MAX, Version};
 use std::ops::Bound;
 
 /// Lazy leveling: merges are put off everywhere but where most of the data is.
 ///
 /// A level that has `runs_per_level` runs is merged into one run of the next. The deepest level is
 /// one sorted run, and is merged into slice by slice. How many levels there are between follows from
-/// its size: each is `runs_per_level` times smaller, up to a merge of L0.
+/// its size: each is `runs_per_level` times smaller, up to a merge of L0. Where the data outgrows
+/// seven such levels of tables, every level takes more runs.
 ///
 /// # Source
 /// Dayan and Idreos, "Dostoevsky: Better space-time trade-offs for LSM-tree based key-value stores
@@ -49,8 +50,17 @@ impl LazyLeveled {
             .or_else(|| self.pick_tombstones(&tree))
     }
 
+    /// Runs that fill a level, if the last one holds this many bytes: more than asked for where the
+    /// data outgrows the levels there are.
+    pub(crate) fn growth(&self, last_level_bytes: f64) -> usize {
+        let tables = (last_level_bytes / self.target_table_bytes as f64).max(1.0);
+        // Rounded first: a power that should be whole must not be rounded up.
+        let stretched = (tables.powf(1.0 / LEVELS_MAX as f64) * 1e6).round() / 1e6;
+        self.runs_per_level.max(stretched.ceil() as usize)
+    }
+
     fn is_full(&self, tree: &Tree<'_>, level: usize) -> bool {
-        tree.level_runs(level).len() >= self.runs_per_level
+        tree.level_runs(level).len() >= self.growth(tree.version.level_size(BOTTOM) as f64)
     }
 
     fn pick_level(&self, tree: &Tree<'_>, level: usize) -> Option<Task> {
@@ -65,11 +75,13 @@ impl LazyLeveled {
         if level > 0 {
             return level + 1;
         }
-        let growth = self.runs_per_level as u64;
-        let mut above = tree.version.level_size(BOTTOM) / growth;
-        let mut first = BOTTOM;
-        while first > 1 && above >= tree.version.level_size(0).max(1) {
-            (first, above) = (first - 1, above / growth);
+        let last = tree.version.level_size(BOTTOM) as f64;
+        let growth = self.growth(last) as f64;
+        // The level above the last holds this much when it goes down: best about a `growth`th of
+        // the last, since a merge costs `last / full` and there is `full / last` of stale data.
+        let (mut first, mut full) = (BOTTOM, tree.version.level_size(0).max(1) as f64);
+        while first > 1 && full * growth * growth.sqrt() <= last {
+            (first, full) = (first - 1, full * growth);
         }
         tree.first_level_in_use().map_or(first, |level| first.min(level))
     }
@@ -78,7 +90,7 @@ impl LazyLeveled {
     fn pick_whole(&self, tree: &Tree<'_>, level: usize, next: usize) -> Option<Task> {
         let free: Vec<_> =
             tree.level_runs(level).iter().filter(|run| !tree.has_busy(run)).collect();
-        let newest = free.first().filter(|_| free.len() >= self.runs_per_level)?.id;
+        let newest = free.first().filter(|_| free.len() >= 2.min(self.runs_per_level))?.id;
         let output_run = match next {
             BOTTOM => tree.leveled_run(BOTTOM),
             _ => tree.new_run(next, newest),
@@ -146,7 +158,8 @@ impl LazyLeveled {
     }
 
     pub(crate) fn debt(&self, version: &Version) -> Debt {
-        let full = (0..BOTTOM).filter(|&l| version.levels[l].runs.len() >= self.runs_per_level);
+        let growth = self.growth(version.level_size(BOTTOM) as f64);
+        let full = (0..BOTTOM).filter(|&l| version.levels[l].runs.len() >= growth);
         let rewritten = full.map(|l| match l + 1 {
             BOTTOM => version.level_size(l).saturating_add(version.level_size(BOTTOM)),
             _ => version.level_size(l),

@@ -85,13 +85,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Sequence number and value.
+type Version = (u64, Option<Vec<u8>>);
+
 /// A tree, and what each key should be at each sequence number.
 struct Checked {
     tree: TestTree,
     seq: u64,
     run: u64,
-    /// Key to versions: sequence number and value.
-    model: BTreeMap<u8, Vec<(u64, Option<Vec<u8>>)>>,
+    model: BTreeMap<u8, Vec<Version>>,
 }
 
 impl Checked {

@@ -7,8 +7,8 @@
 //! # Scale
 //! The cost of a tree hangs on the ratio of data to memtable. Up to [`FLUSHES_MAX`] the whole tree is
 //! simulated, one memtable at a time. Beyond, a tree that is whole levels smaller is simulated, and so
-//! is one that is smaller by one level more; each level left out is taken to cost what that last
-//! level did. [`Costs::levels_left_out`] says how many those are.
+//! is one that is smaller still; each level left out is taken to cost what the levels between those
+//! two do on average. [`Costs::levels_left_out`] says how many those are.
 //!
 //! # What is left out
 //! Time: tasks take none, so nothing runs beside them and writes never wait. Compression, indexes and
@@ -18,15 +18,17 @@ use crate::drop_rules::OlderData;
 use crate::policy::{Policy, View};
 use crate::task::{Task, TaskKind};
 use base::{Error, FileNum, Result, SeqNo};
-use manifest::{AddedTable, RunId, TableMeta, Version};
+use manifest::{AddedTable, LEVELS_MAX, RunId, TableMeta, Version};
 use std::collections::BTreeMap;
 
 /// Most memtables that are simulated one by one.
-pub const FLUSHES_MAX: f64 = 1024.0;
+pub const FLUSHES_MAX: f64 = 4096.0;
+/// Smallest tree, in memtables, that the cost of a level is taken from.
+const FLUSHES_MIN: f64 = 24.0;
 /// A tombstone has a key and no value: at most this many bytes.
 const TOMBSTONE_BYTES_MAX: f64 = 24.0;
-/// Every so many flushes the costs of reads are looked at.
-const SAMPLE_EVERY: u64 = 8;
+/// Every so many flushes the costs of reads are looked at; shares no factor with usual thresholds.
+const SAMPLE_EVERY: u64 = 7;
 
 /// What is stored, and how it is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,8 +142,12 @@ pub fn simulate(policy: &Policy, shape: &Shape) -> Result<Costs> {
     if left_out == 0 {
         return Ok(costs);
     }
-    let less = Sim::run(&policy, &smaller(left_out + 1))?;
-    Ok(costs.with_more_levels(&less, left_out as u32, growth))
+    let mut between = 1;
+    while flushes / growth.powi(left_out + between + 1) >= FLUSHES_MIN {
+        between += 1;
+    }
+    let less = Sim::run(&policy, &smaller(left_out + between))?;
+    Ok(costs.with_more_levels(&less, left_out, between, growth))
 }
 
 /// The policy and the size of a level over that of the one above.
@@ -153,7 +159,10 @@ fn with_growth(policy: &Policy, shape: &Shape) -> (Policy, f64) {
             (crate::Leveled { multiplier, ..p.clone() }.into(), growth)
         }
         Policy::SizeTiered(p) => (policy.clone(), p.min_threshold as f64),
-        Policy::LazyLeveled(p) => (policy.clone(), p.runs_per_level as f64),
+        Policy::LazyLeveled(p) => {
+            let runs_per_level = p.growth(shape.total_bytes).min(1000);
+            (crate::LazyLeveled { runs_per_level, ..p.clone() }.into(), runs_per_level as f64)
+        }
         Policy::Fifo(_) => (policy.clone(), 2.0),
     }
 }
@@ -175,17 +184,19 @@ fn fifo_costs(shape: &Shape, flushes: f64) -> Costs {
 }
 
 impl Costs {
-    fn with_more_levels(&self, less: &Costs, levels: u32, growth: f64) -> Costs {
-        let n = f64::from(levels);
+    /// `less` are the costs of a tree with `between` levels less.
+    fn with_more_levels(&self, less: &Costs, levels: i32, between: i32, growth: f64) -> Costs {
+        let n = f64::from(levels) / f64::from(between);
         let further = |here: f64, before: f64| here + n * (here - before).max(0.0);
+        let in_use = further(self.levels as f64, less.levels as f64).round() as usize;
         Costs {
             write: further(self.write, less.write),
             runs: further(self.runs, less.runs),
             probes_present: further(self.probes_present, less.probes_present),
             probes_absent: further(self.probes_absent, less.probes_absent),
-            levels: self.levels + (levels as usize) * self.levels.saturating_sub(less.levels),
-            tables: self.tables * growth.powi(levels as i32),
-            levels_left_out: levels,
+            levels: in_use.min(LEVELS_MAX),
+            tables: self.tables * growth.powi(levels),
+            levels_left_out: levels as u32,
             ..self.clone()
         }
     }
@@ -230,9 +241,9 @@ impl Stretch {
 
     /// Merges newer entries over these; `live` keys lie in the stretch.
     fn cover(&mut self, newer: &Stretch, live: ByHeat) {
-        for heat in 0..2 {
+        for (heat, live) in live.into_iter().enumerate() {
             let here = self.entries(heat);
-            let met = newer.repeats[heat] * (here / live[heat].max(1e-9)).min(1.0);
+            let met = newer.repeats[heat] * (here / live.max(1e-9)).min(1.0);
             let met = met.min(here);
             let kept = if here > 0.0 { 1.0 - met / here } else { 0.0 };
             self.puts[heat] = newer.puts[heat] + self.puts[heat] * kept;
@@ -298,7 +309,7 @@ impl<'a> Sim<'a> {
         }
         (sim.given_bytes, sim.written_bytes, sim.space_peak) = (0.0, 0.0, 0.0);
         let mut samples = Samples::default();
-        for i in 0..(flushes / 2.0).ceil().max(64.0) as u64 {
+        for i in 0..(flushes / 2.0).ceil().max(128.0) as u64 {
             sim.flush(shape.updates, shape.deletes)?;
             if i % SAMPLE_EVERY == 0 {
                 sim.sample(&mut samples);
@@ -491,7 +502,7 @@ impl<'a> Sim<'a> {
             runs: mean(samples.runs),
             probes_present: mean(samples.probes_present),
             probes_absent: mean(samples.probes_absent),
-            levels: self.version.levels.iter().filter(|l| !l.runs.is_empty()).count(),
+            levels: 1 + self.version.levels.iter().skip(1).filter(|l| !l.runs.is_empty()).count(),
             tables: self.version.tables_total() as f64,
             levels_left_out: 0,
         }
