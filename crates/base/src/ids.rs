@@ -6,6 +6,7 @@
 //! MANIFEST-000007  log of version edits
 //! 000012.log       segment of the write-ahead log
 //! 000013.sst       table
+//! RESERVE          space kept back for the moment the disk is full
 //! *.tmp            being written; removed by the next open
 //! ```
 //! One counter numbers manifests, segments and tables, so a number is used once in the life of a database.
@@ -45,6 +46,8 @@ pub enum FileName {
     Lock,
     /// `CURRENT`
     Current,
+    /// `RESERVE`
+    Reserve,
     /// `MANIFEST-000007`
     Manifest(FileNum),
     /// `000012.log`
@@ -64,6 +67,7 @@ impl FileName {
         let parsed = match name {
             "LOCK" => FileName::Lock,
             "CURRENT" => FileName::Current,
+            "RESERVE" => FileName::Reserve,
             _ if name.ends_with(".tmp") => return Some(FileName::Temp),
             _ => match name.split_once(['-', '.'])? {
                 ("MANIFEST", n) => FileName::Manifest(FileNum(n.parse().ok()?)),
@@ -87,6 +91,7 @@ impl fmt::Display for FileName {
         match self {
             FileName::Lock => f.write_str("LOCK"),
             FileName::Current => f.write_str("CURRENT"),
+            FileName::Reserve => f.write_str("RESERVE"),
             FileName::Manifest(n) => write!(f, "MANIFEST-{n}"),
             FileName::Segment(n) => write!(f, "{n}.log"),
             FileName::Table(n) => write!(f, "{n}.sst"),
@@ -104,6 +109,7 @@ mod tests {
         for name in [
             FileName::Lock,
             FileName::Current,
+            FileName::Reserve,
             FileName::Temp,
             FileName::Manifest(FileNum(1)),
             FileName::Segment(FileNum(1_234_567)),

@@ -1,9 +1,11 @@
 //! Closing: what is in memory goes to tables, so that the next open has no log to read.
 
 use crate::engine::Engine;
-use base::Result;
+use base::{FileName, FileNum, Result};
+use manifest::VersionEdit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use wal::{ClosedSegment, Lsn};
 
 impl Engine {
     /// Closes the database; the second call does nothing.
@@ -27,12 +29,12 @@ impl Engine {
         self.limiter.stop();
         self.event.notify();
         self.executor.shutdown();
-        let synced = self.sync_for_close();
+        let ended = self.end_log();
         self.delete_recycled();
         self.purge();
         drop(self.lock.lock().take());
         self.event.notify();
-        flushed.and(synced)
+        flushed.and(ended)
     }
 
     fn flush_for_close(self: &Arc<Self>) -> Result<()> {
@@ -42,13 +44,39 @@ impl Engine {
         self.flush_and_wait(&self.all_trees())
     }
 
-    /// Makes durable what was written while the last flush ran.
-    fn sync_for_close(&self) -> Result<()> {
+    /// Ends the log: durable to its last record, and, if everything in it is in tables, gone.
+    fn end_log(&self) -> Result<()> {
         let Ok(log) = self.segments.log() else { return Ok(()) };
         if log.failure().is_some() {
             return Ok(());
         }
-        log.sync(log.end())?;
-        log.mark_synced()
+        let ends = log.close()?;
+        let unflushed = self.all_trees().iter().any(|t| t.view().first_lsn().is_some());
+        let edit = self.closing_edit(if unflushed { &ends } else { &[] }, log.end());
+        self.apply_edit(&edit, |_| {})?;
+        for num in edit.segments_removed {
+            // What stays is removed by the next open.
+            drop(self.fs.remove_file(&FileName::Segment(num).in_dir(&self.dir)));
+        }
+        Ok(())
+    }
+
+    /// Keeps the segments in `ends`, and those that an earlier recovery closed, if any is kept.
+    fn closing_edit(&self, ends: &[ClosedSegment], end: Lsn) -> VersionEdit {
+        let last_seq = self.commits.lock().last_seq;
+        let store = self.manifest.lock();
+        let listed = &store.state.segments;
+        let kept = |num: &FileNum| {
+            ends.iter().any(|s| s.num == *num)
+                || (!ends.is_empty() && listed.get(num).is_some_and(|s| s.closed.is_some()))
+        };
+        let open = |s: &&ClosedSegment| listed.get(&s.num).is_some_and(|s| s.closed.is_none());
+        VersionEdit {
+            last_seq: Some(last_seq),
+            next_lsn: Some(end.0),
+            segments_closed: ends.iter().filter(open).map(|&s| s.into()).collect(),
+            segments_removed: listed.keys().copied().filter(|num| !kept(num)).collect(),
+            ..VersionEdit::default()
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::limiter::Limiter;
 use crate::memory::MemoryUse;
 use crate::metrics::Counters;
 use crate::options::Options;
+use crate::reserve::Reserve;
 use crate::segments::Segments;
 use crate::snapshot::Snapshots;
 use crate::stall::Charges;
@@ -50,6 +51,7 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     pub(crate) charges: Charges,
     pub(crate) memory: MemoryUse,
+    pub(crate) reserve: Reserve,
     pub(crate) limiter: Limiter,
     /// Notified when a job ends, space comes back, or the database closes.
     pub(crate) event: Event,

@@ -52,6 +52,7 @@ impl Engine {
             Error::Io { .. } | Error::NoSpace { .. } => {
                 if e.is_no_space() {
                     self.delete_recycled();
+                    self.release_reserve();
                 }
                 self.health.degrade(e);
             }

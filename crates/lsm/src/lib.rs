@@ -38,6 +38,7 @@ mod metrics;
 mod options;
 mod read;
 mod recover;
+mod reserve;
 mod run_iter;
 mod segments;
 mod snapshot;

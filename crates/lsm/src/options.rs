@@ -88,6 +88,9 @@ pub struct Options {
     /// Log bytes past which the keyspace that holds the oldest one is flushed. Default 512 MiB; at least one
     /// segment. Bounds the disk space of the log and the time of recovery.
     pub log_bytes_max: u64,
+    /// Disk space kept back, and given up to flushes and compactions when the disk is full, so that they can free
+    /// more. Default 64 MiB; 0 keeps none. Made in the background, and not on a disk with less than 16 times as much free.
+    pub disk_reserve_bytes: u64,
     /// Table files kept open. Default 1,000, at least 1.
     pub open_files_max: usize,
     /// The manifest is rewritten past this size. Default 4 MiB.
@@ -113,6 +116,7 @@ impl Default for Options {
             recovery_mode: RecoveryMode::TolerateTornTail,
             log_segment_bytes: 64 << 20,
             log_bytes_max: 512 << 20,
+            disk_reserve_bytes: 64 << 20,
             open_files_max: 1000,
             manifest_rotate_bytes: 4 << 20,
         }
@@ -164,6 +168,8 @@ impl Options {
         log_segment_bytes: u64,
         /// Sets [`Options::log_bytes_max`](field@Options::log_bytes_max).
         log_bytes_max: u64,
+        /// Sets [`Options::disk_reserve_bytes`](field@Options::disk_reserve_bytes).
+        disk_reserve_bytes: u64,
         /// Sets [`Options::open_files_max`](field@Options::open_files_max).
         open_files_max: usize,
         /// Sets [`Options::manifest_rotate_bytes`](field@Options::manifest_rotate_bytes).

@@ -188,9 +188,11 @@ fn assemble(
         counters: Default::default(),
         charges: Default::default(),
         memory: Default::default(),
+        reserve: Default::default(),
         limiter: Default::default(),
         event: Default::default(),
-        rng: Mutex::new(rng),
+        // Ids of tables differ from open to open even if the caller gives the same seed: blocks are cached by them.
+        rng: Mutex::new(Rng::new(rng.clone().next_u64().wrapping_add(next_file))),
         closing: AtomicBool::new(false),
         jobs: AtomicU64::new(0),
         flush_barrier: AtomicU64::new(u64::MAX),
@@ -276,7 +278,7 @@ impl Engine {
             last_seq: Some(last_seq),
             next_lsn: Some(start.0),
             segments_added: vec![first],
-            segments_closed: kept.iter().filter(|s| !known(s)).map(|&s| to_manifest(s)).collect(),
+            segments_closed: kept.iter().filter(|s| !known(s)).map(|&s| s.into()).collect(),
             segments_removed: store
                 .state
                 .segments
@@ -317,7 +319,7 @@ impl Engine {
             FileName::Table(n) | FileName::Segment(n) => !live.contains(n),
             FileName::Manifest(n) => Some(*n) != manifest,
             FileName::Temp => true,
-            FileName::Lock | FileName::Current => false,
+            FileName::Lock | FileName::Current | FileName::Reserve => false,
         };
         for name in names.iter().filter(|n| FileName::parse(n).is_some_and(|n| obsolete(&n))) {
             let path = self.dir.join(name.file_name().unwrap_or_default());
@@ -339,6 +341,7 @@ impl Engine {
                 true
             }),
         );
+        self.queue_reserve();
         for tree in self.all_trees() {
             self.schedule_compactions(&tree);
         }
@@ -356,6 +359,7 @@ impl Engine {
             drop(self.provide_segment(0));
         }
         if retry || count % 16 == 0 {
+            self.queue_reserve();
             for tree in self.all_trees() {
                 self.queue_flush(&tree);
                 self.schedule_compactions(&tree);
@@ -436,20 +440,7 @@ impl Engine {
 pub(crate) fn segments_to_replay(state: &State) -> Vec<SegmentToReplay> {
     let each = |(&num, segment): (&FileNum, &manifest::SegmentState)| SegmentToReplay {
         num,
-        closed: segment.closed.map(to_log),
+        closed: segment.closed.map(ClosedSegment::from),
     };
     state.segments.iter().map(each).collect()
-}
-
-fn to_log(s: manifest::ClosedSegment) -> ClosedSegment {
-    ClosedSegment { num: s.num, end_offset: s.end_offset, end: Lsn(s.end_lsn), chain: s.chain }
-}
-
-fn to_manifest(s: ClosedSegment) -> manifest::ClosedSegment {
-    manifest::ClosedSegment {
-        num: s.num,
-        end_offset: s.end_offset,
-        end_lsn: s.end.0,
-        chain: s.chain,
-    }
 }

@@ -1,0 +1,65 @@
+//! The reserve: disk space given up when the disk is full, so that flushes and compactions can go on and free more.
+
+use crate::engine::Engine;
+use crate::executor::Priority;
+use base::{FileName, IoContext, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Free space, in reserves, below which none is made: it would only bring the full disk nearer.
+const FREE_MIN: u64 = 16;
+
+/// Whether the reserve stands.
+#[derive(Debug, Default)]
+pub(crate) struct Reserve(Mutex<State>);
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Missing,
+    Queued,
+    Standing,
+}
+
+impl Engine {
+    /// Asks for the reserve, if it is missing and there is room.
+    pub(crate) fn queue_reserve(self: &Arc<Self>) {
+        let mut state = self.reserve.0.lock();
+        let wanted = self.options.disk_reserve_bytes > 0 && self.health.retrying().is_none();
+        if *state != State::Missing || !wanted {
+            return;
+        }
+        *state = State::Queued;
+        drop(state);
+        self.submit("disk reserve", Priority::Low, |engine| {
+            let made = engine.make_reserve().unwrap_or(false);
+            *engine.reserve.0.lock() = if made { State::Standing } else { State::Missing };
+        });
+    }
+
+    /// True if it stands now. Not synced: it is space, not data.
+    fn make_reserve(&self) -> Result<bool> {
+        let (path, len) = (FileName::Reserve.in_dir(&self.dir), self.options.disk_reserve_bytes);
+        if self.fs.metadata(&path).is_ok_and(|found| found.len == len) {
+            return Ok(true);
+        }
+        let free = self.fs.free_space(&self.dir).context("inspect", &self.dir)?;
+        if free / FREE_MIN < len {
+            return Ok(false);
+        }
+        let made = self.fs.create_segment(&path, len).context("create", &path);
+        if made.is_err() {
+            drop(self.fs.remove_file(&path));
+        }
+        made.map(|_| true)
+    }
+
+    /// Gives the space back to the file system. It is asked for again once nothing is failing.
+    pub(crate) fn release_reserve(&self) {
+        let mut state = self.reserve.0.lock();
+        if *state == State::Standing {
+            drop(self.fs.remove_file(&FileName::Reserve.in_dir(&self.dir)));
+            *state = State::Missing;
+        }
+    }
+}
