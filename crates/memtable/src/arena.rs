@@ -29,7 +29,6 @@ use chunks::Chunks;
 pub(crate) use names::{Apart, Appender, Links, Mark, Ref, Slot};
 use names::{NO_CHUNK, UNIT, UNIT_BITS};
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
-use std::fmt;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
@@ -57,6 +56,7 @@ struct Header {
 const HEADER: usize = size_of::<Header>();
 const _: () = assert!(HEADER == 24 && align_of::<Header>() <= UNIT, "drawing and struct disagree");
 
+#[derive(Debug)]
 pub(crate) struct Arena {
     chunks: Chunks,
     account: Arc<Account>,
@@ -140,7 +140,7 @@ impl Arena {
     fn add_chunk(&self, appender: &mut Appender, bytes: usize, used: u32) -> u32 {
         let id = appender.end.chunks;
         assert!(id < CHUNKS_MAX, "memtable of more than 8 GiB");
-        let Ok(layout) = Layout::from_size_align(bytes, UNIT) else { capacity_overflow() };
+        let Ok(layout) = Layout::from_size_align(bytes, UNIT) else { panic!("size overflow") };
         // SAFETY: no chunk is empty: a record has a header.
         let base = unsafe { alloc(layout) };
         if base.is_null() {
@@ -226,12 +226,6 @@ impl Drop for Arena {
     }
 }
 
-impl fmt::Debug for Arena {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arena").field("mark", &self.mark()).finish_non_exhaustive()
-    }
-}
-
 /// A published record.
 #[derive(Clone, Copy)]
 pub(crate) struct Record<'a> {
@@ -290,7 +284,7 @@ fn record_units(key: usize, value: usize) -> usize {
 
 /// `n` empty slots, in pages that the system zeroes when they are first touched.
 pub(crate) fn empty_slots(n: usize) -> Box<[Slot]> {
-    let Ok(layout) = Layout::array::<Slot>(n.max(1)) else { capacity_overflow() };
+    let Ok(layout) = Layout::array::<Slot>(n.max(1)) else { panic!("size overflow") };
     // SAFETY: the layout is not empty. All-zero bytes are a valid `AtomicU64`, so the slice is
     // initialised; it has the length and layout with which `Box` will free it.
     unsafe {
@@ -300,9 +294,4 @@ pub(crate) fn empty_slots(n: usize) -> Box<[Slot]> {
         }
         Box::from_raw(ptr::slice_from_raw_parts_mut(first, n.max(1)))
     }
-}
-
-#[cold]
-fn capacity_overflow() -> ! {
-    panic!("size overflows the address space")
 }

@@ -1,6 +1,6 @@
 //! Writers, readers and iterators at once. Every value can be computed from its key and sequence number, so a torn or
 //! foreign record is seen.
-#![expect(clippy::disallowed_methods, reason = "tests drive the table with threads of their own")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use base::checksum::key_hash;
 use base::rng::Rng;

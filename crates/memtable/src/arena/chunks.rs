@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 const SEGMENTS: usize = 13;
 
 /// Where a chunk lies. Written once, before the first reference into it is published.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Chunk {
     pub(super) base: AtomicPtr<u8>,
     pub(super) bytes: AtomicUsize,
@@ -16,7 +16,7 @@ pub(super) struct Chunk {
     pub(super) used: AtomicU32,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Chunks([OnceLock<Box<[Chunk]>>; SEGMENTS]);
 
 impl Chunks {
