@@ -1,0 +1,230 @@
+//! Opens crash images and checks what they show, and crashes again inside that recovery.
+
+use super::drive::{Copy, Driver, Mix, Promise};
+use super::{DIR, check_files, open, read_state};
+use lsm::{Error, Options};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use testkit::oracle::Oracle;
+use testkit::rng::Rng;
+use vfs::{CrashProfile, MemFs, Snapshot};
+
+/// How many images of each kind were opened and checked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) operations: u64,
+    pub(crate) images: u64,
+    pub(crate) nested: u64,
+    pub(crate) third: u64,
+    pub(crate) lying_refused: u64,
+    pub(crate) copies: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.operations += other.operations;
+        self.images += other.images;
+        self.nested += other.nested;
+        self.third += other.third;
+        self.lying_refused += other.lying_refused;
+        self.copies += other.copies;
+    }
+}
+
+/// How much to look at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// One image in so many is crashed again inside its recovery.
+    pub(crate) nest_every: u64,
+    /// Images taken of each such recovery.
+    pub(crate) nested_images: usize,
+}
+
+/// Nothing but writes and a sync: what comes after a recovery.
+const AFTER: Mix = Mix {
+    single: 8,
+    batch: 6,
+    range: 1,
+    sync: 1,
+    flush: 1,
+    compact: 0,
+    step: 4,
+    tick: 1,
+    create: 1,
+    drop: 1,
+    checkpoint: 0,
+    ingest: 0,
+    reopen: 0,
+    snapshot: 0,
+};
+
+/// Checks crash images of one run.
+#[derive(Debug)]
+pub(crate) struct Explorer<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) effort: Effort,
+    pub(crate) rng: Rng,
+    pub(crate) counts: Counts,
+}
+
+impl Explorer<'_> {
+    /// Every image of `history` under every profile.
+    pub(crate) fn all(&mut self, run: &Driver, history: &[Snapshot], seed: u64) {
+        self.counts.operations += history.len() as u64;
+        for snapshot in history {
+            let promise = run.promise(snapshot.op().index);
+            for profile in CrashProfile::ALL {
+                let image = self.rng.next_u64();
+                let checked = catch_unwind(AssertUnwindSafe(|| {
+                    let disk = || snapshot.crash(profile, image);
+                    self.image(&disk, profile, &run.oracle, promise, &run.copies, snapshot, 0)
+                }));
+                let wrong = match checked {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(wrong)) => wrong,
+                    Err(panic) => format!("panic: {}", text_of(&*panic)),
+                };
+                panic!("seed {seed} after {:?} {profile:?} image {image}: {wrong}", snapshot.op());
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is known of an image")]
+    fn image(
+        &mut self,
+        disk: &dyn Fn() -> MemFs,
+        profile: CrashProfile,
+        oracle: &Oracle,
+        promise: Promise,
+        copies: &[Copy],
+        snapshot: &Snapshot,
+        depth: u32,
+    ) -> Result<(), String> {
+        match depth {
+            0 => self.counts.images += 1,
+            1 => self.counts.nested += 1,
+            _ => self.counts.third += 1,
+        }
+        let first = disk();
+        if profile == CrashProfile::LyingDisk {
+            return self.lying(&first);
+        }
+        let floor = if profile == CrashProfile::KeepAll { promise.acked } else { promise.synced };
+        let (db, executor) = open(Arc::new(first.clone()), DIR, self.options, 7)
+            .map_err(|e| format!("open: {}", show(&e)))?;
+        let state = read_state(&db).map_err(|e| format!("read: {}", show(&e)))?;
+        let prefix = oracle.check(&state, floor, promise.issued)?;
+        check_files(&first, DIR)?;
+        self.is_durable(&first, oracle, prefix)?;
+        if self.rng.below(4) == 0 {
+            db.verify().map_err(|e| format!("verify: {}", show(&e)))?;
+        }
+        if self.rng.below(4) == 0 {
+            executor.run_all();
+            let again = read_state(&db).map_err(|e| format!("read: {}", show(&e)))?;
+            oracle.check(&again, prefix, prefix).map_err(|e| format!("after jobs: {e}"))?;
+        }
+        db.close().map_err(|e| format!("close: {}", show(&e)))?;
+        drop(db);
+        if self.rng.below(8) == 0 {
+            self.is_durable(&first, oracle, prefix).map_err(|e| format!("after close: {e}"))?;
+        }
+        self.copies(&first, oracle, copies, snapshot)?;
+        if depth < 2 && self.rng.below(self.effort.nest_every) == 0 {
+            self.nested(disk(), oracle, prefix, depth)?;
+        }
+        Ok(())
+    }
+
+    /// Damage may go unnoticed only where a disk that lies made an older state whole again.
+    fn lying(&mut self, disk: &MemFs) -> Result<(), String> {
+        match open(Arc::new(disk.clone()), DIR, self.options, 7) {
+            Ok((db, _)) => drop(read_state(&db)),
+            Err(Error::Corruption { .. }) => self.counts.lying_refused += 1,
+            Err(e) => return Err(format!("a lying disk gave {}", show(&e))),
+        }
+        Ok(())
+    }
+
+    /// What open exposed survives the next crash.
+    fn is_durable(&self, disk: &MemFs, oracle: &Oracle, prefix: usize) -> Result<(), String> {
+        let again = disk.crash(CrashProfile::DropAll, 0);
+        let (db, _) = open(Arc::new(again), DIR, self.options, 8)
+            .map_err(|e| format!("second open: {}", show(&e)))?;
+        let state = read_state(&db).map_err(|e| format!("second read: {}", show(&e)))?;
+        oracle.check(&state, prefix, prefix).map_err(|e| format!("not durable: {e}"))?;
+        Ok(())
+    }
+
+    /// Finished checkpoints open, and show their moment.
+    fn copies(
+        &mut self,
+        disk: &MemFs,
+        oracle: &Oracle,
+        copies: &[Copy],
+        snapshot: &Snapshot,
+    ) -> Result<(), String> {
+        for copy in copies.iter().filter(|c| c.op <= snapshot.op().index + 1) {
+            if self.rng.below(8) > 0 {
+                continue;
+            }
+            self.counts.copies += 1;
+            let wrong = |e: &Error| format!("copy {}: {}", copy.dir, show(e));
+            let (db, _) =
+                open(Arc::new(disk.clone()), &copy.dir, self.options, 9).map_err(|e| wrong(&e))?;
+            let state = read_state(&db).map_err(|e| wrong(&e))?;
+            oracle.check(&state, copy.commits, copy.commits)?;
+            check_files(disk, &copy.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Opens `disk`, writes, and crashes after operations of that recovery and of those writes.
+    fn nested(
+        &mut self,
+        disk: MemFs,
+        oracle: &Oracle,
+        prefix: usize,
+        depth: u32,
+    ) -> Result<(), String> {
+        let mut oracle = oracle.clone();
+        oracle.recovered(prefix);
+        disk.start_recording();
+        let mut run = Driver::open(disk, self.options, oracle, self.rng.next_u64() >> 24)
+            .map_err(|e| format!("nested open: {}", show(&e)))?;
+        run.check_now().map_err(|e| format!("nested read: {}", show(&e)))?;
+        for _ in 0..16 {
+            run.act(&AFTER).map_err(|e| format!("nested write: {}", show(&e)))?;
+        }
+        run.check_now().map_err(|e| format!("nested read: {}", show(&e)))?;
+        let history = run.fs.take_history();
+        let count = if depth == 0 { self.effort.nested_images } else { 3 };
+        for _ in 0..count {
+            let snapshot = self.rng.pick(&history).clone();
+            let profile = *self.rng.pick(&CrashProfile::ALL[..6]);
+            let seed = self.rng.next_u64();
+            let promise = run.promise(snapshot.op().index);
+            let disk = || snapshot.crash(profile, seed);
+            self.image(&disk, profile, &run.oracle, promise, &[], &snapshot, depth + 1).map_err(
+                |e| format!("crash again after {:?} {profile:?} {seed}: {e}", snapshot.op()),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// An error with its causes.
+pub(crate) fn show(e: &Error) -> String {
+    let mut text = e.to_string();
+    let mut cause = std::error::Error::source(e);
+    while let Some(e) = cause {
+        text = format!("{text}: {e}");
+        cause = e.source();
+    }
+    text
+}
