@@ -183,7 +183,11 @@ fn read_op<'a>(r: &mut Reader<'a>) -> Result<BatchOp<'a>, DecodeError> {
         ValueKind::Delete => 0,
         _ => r.varint().ok_or_else(|| error(r, "bad value length"))?,
     };
-    if key_len > limits::KEY_BYTES_MAX as u64 || value_len > limits::VALUE_BYTES_MAX as u64 {
+    let (key_max, value_max) = match kind {
+        ValueKind::RangeDelete => (limits::BOUND_BYTES_MAX, limits::BOUND_BYTES_MAX),
+        _ => (limits::KEY_BYTES_MAX, limits::VALUE_BYTES_MAX),
+    };
+    if key_len > key_max as u64 || value_len > value_max as u64 {
         return Err(error(r, "key or value over its limit"));
     }
     let key = r.bytes(key_len as usize).ok_or_else(|| error(r, "key ends early"))?;

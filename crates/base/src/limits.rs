@@ -2,6 +2,8 @@
 
 /// Longest key: 64 KiB - 1.
 pub const KEY_BYTES_MAX: usize = (64 << 10) - 1;
+/// Longest bound of a range tombstone: one byte more than a key, to lie right behind the longest one.
+pub const BOUND_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
 /// Longest value: 64 MiB.
 pub const VALUE_BYTES_MAX: usize = 64 << 20;
 /// Largest encoded batch. A batch may hold one value of the largest size.
@@ -26,6 +28,20 @@ pub fn check_key(key: &[u8]) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid("key", format!("{} bytes, the limit is {KEY_BYTES_MAX}", key.len())))
+}
+
+/// Checks a bound of a range tombstone against [`BOUND_BYTES_MAX`].
+///
+/// # Errors
+/// [`Error::InvalidArgument`] naming the bound.
+pub fn check_bound(bound: &[u8]) -> Result<()> {
+    if bound.len() <= BOUND_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "range",
+        format!("bound of {} bytes, the limit is {KEY_BYTES_MAX}", bound.len()),
+    ))
 }
 
 /// Checks a value against [`VALUE_BYTES_MAX`].

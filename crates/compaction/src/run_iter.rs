@@ -27,7 +27,8 @@ impl<'a> TableRunIterator<'a> {
         self.current = None;
         while let Some(meta) = self.tables.get(self.next) {
             self.next += 1;
-            let mut table = self.cache.get(meta.file, meta.table_id)?.iter(CacheHint::NoFill);
+            let mut table =
+                self.cache.get(meta.file, meta.table_id, meta.seq_max)?.iter(CacheHint::NoFill);
             table.seek_to_first()?;
             if table.valid() {
                 self.current = Some(table);

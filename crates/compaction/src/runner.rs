@@ -136,7 +136,7 @@ fn check_cancel(job: &Job<'_>) -> Result<()> {
 fn input_tombstones(task: &Task, job: &Job<'_>) -> Result<Fragments> {
     let mut all: Vec<RangeTombstone> = Vec::new();
     for table in task.tables().filter(|t| t.range_tombstones > 0) {
-        let reader = job.tables.get(table.file, table.table_id)?;
+        let reader = job.tables.get(table.file, table.table_id, table.seq_max)?;
         all.extend(reader.range_tombstones().tombstones());
     }
     Ok(Fragments::new(all))

@@ -175,7 +175,7 @@ impl TestTree {
 
     /// Everything one table holds.
     pub(crate) fn contents(&self, table: &TableMeta) -> (Vec<Entry>, Fragments) {
-        let reader = self.cache.get(table.file, table.table_id).expect("in memory");
+        let reader = self.cache.get(table.file, table.table_id, table.seq_max).expect("in memory");
         let mut iter = reader.iter(CacheHint::NoFill);
         let mut entries = Vec::new();
         iter.seek_to_first().expect("in memory");

@@ -3,7 +3,7 @@
 use crate::commit::Payload;
 use crate::db::Handle;
 use crate::iter::KeyRange;
-use crate::keyspace::{Keyspace, range_end, range_start};
+use crate::keyspace::{Keyspace, check_op, range_end, range_start};
 use crate::options::WriteOptions;
 use crate::tree::Tree;
 use base::batch::{BatchBuilder, BatchOp};
@@ -126,7 +126,7 @@ impl WriteBatch {
     }
 
     fn push(&mut self, tree: &Arc<Tree>, kind: ValueKind, key: &[u8], value: &[u8]) {
-        let checked = limits::check_key(key).and_then(|()| limits::check_value(value));
+        let checked = check_op(kind, key, value);
         // Stop growing before a batch that can never be committed takes all memory.
         let room =
             self.builder.len().saturating_add(key.len() + value.len()) <= limits::BATCH_BYTES_MAX;

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::executor::Priority;
 use crate::metrics::Counters;
 use crate::tree::{Tree, View};
-use base::{Error, Result};
+use base::{Error, Result, SeqNo};
 use compaction::{Job, Task, TaskKind};
 use manifest::{TableChanges, TableMeta, VersionEdit};
 use std::ops::Bound;
@@ -56,7 +56,7 @@ impl Engine {
             version,
             running,
             now_micros: self.clock.wall_micros(),
-            oldest_snapshot: self.snapshots.oldest().unwrap_or_else(|| self.visible()),
+            oldest_snapshot: self.snapshots.oldest().unwrap_or(SeqNo::MAX),
         }
     }
 
@@ -67,7 +67,8 @@ impl Engine {
         }
         let outputs = match task.kind {
             TaskKind::Merge => {
-                self.with_job(tree, task.output_level, |job| compaction::run(task, job))?
+                let target = task.target_table_bytes;
+                self.with_job(tree, task.output_level, target, |job| compaction::run(task, job))?
             }
             TaskKind::Move | TaskKind::Drop => Vec::new(),
         };
@@ -104,6 +105,7 @@ impl Engine {
         &self,
         tree: &Tree,
         level: usize,
+        target_table_bytes: u64,
         write: impl FnOnce(&Job<'_>) -> R,
     ) -> R {
         let new_file = || self.new_file();
@@ -116,7 +118,7 @@ impl Engine {
             next_file: &new_file,
             table_id: &table_id,
             options: tree.options.table(level),
-            target_table_bytes: tree.options.compaction.target_table_bytes(),
+            target_table_bytes,
             snapshots: self.snapshots.list(),
             now_micros: self.clock.wall_micros(),
             cancel: &self.closing,

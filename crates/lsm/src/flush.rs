@@ -86,7 +86,8 @@ impl Engine {
         let tombstones = Fragments::new(tombstones.iter().flat_map(|f| f.tombstones()));
         let mut merge = MergingIterator::new(mems.iter().map(|m| m.table.iter()).collect());
         merge.seek_to_first()?;
-        let tables = self.with_job(tree, 0, |job| {
+        let target = tree.options.compaction.target_table_bytes();
+        let tables = self.with_job(tree, 0, target, |job| {
             // Older versions may lie in any table, so no tombstone is dropped here.
             compaction::write_tables(&mut merge, &tombstones, &OlderData::everywhere(), job)
         })?;

@@ -1,6 +1,6 @@
 //! Ingest: sorted pairs become tables without passing log and memtable.
 //!
-//! The tables are written without sequence numbers, so that it does not matter what is committed meanwhile; the edit that
+//! The tables are written without sequence numbers ([`TableReader::with_sequence`](sstable::TableReader::with_sequence)), so that it does not matter what is committed meanwhile; the edit that
 //! installs them gives all their entries one sequence number, the newest at that moment. What the keyspace holds in
 //! memtables then is older and has to be in tables first: for that short while its writers wait.
 
@@ -98,16 +98,13 @@ impl Engine {
     /// Where the tables go: straight to the bottom if nothing lies there or above, else on top.
     fn place(&self, tree: &Tree, tables: &[TableMeta]) -> (u32, RunId) {
         let bottom = LEVELS - 1;
-        let has_bottom = matches!(
-            tree.options.compaction,
-            CompactionPolicy::Leveled(_) | CompactionPolicy::LazyLeveled(_)
-        );
+        let has_bottom = matches!(tree.options.compaction, CompactionPolicy::Leveled(_));
         let version = Arc::clone(&tree.view().version);
         let busy = !tree.compactions.lock().running.is_empty();
         if !has_bottom || busy || overlaps(&version, tables) {
             return (0, self.new_run());
         }
-        let existing = version.levels.get(bottom).and_then(|level| level.runs.first());
+        let existing = version.levels.get(bottom).and_then(|level| level.runs.last());
         (bottom as u32, existing.map_or_else(|| self.new_run(), |run| run.id))
     }
 }
@@ -148,7 +145,7 @@ impl<'a> IngestOutput<'a> {
             none => {
                 let num = self.engine.new_file();
                 self.files.push(num);
-                &mut none.insert((num, self.engine.create_unsequenced(self.tree, num)?)).1
+                &mut none.insert((num, self.engine.create_table(self.tree, num)?)).1
             }
         };
         writer.add(InternalKey::new(key, SeqNo(0), ValueKind::Put), value)
@@ -188,7 +185,7 @@ impl<'a> IngestOutput<'a> {
 }
 
 impl Engine {
-    fn create_unsequenced(&self, tree: &Tree, num: FileNum) -> Result<TableWriter> {
+    fn create_table(&self, tree: &Tree, num: FileNum) -> Result<TableWriter> {
         let path = FileName::Table(num).in_dir(&self.dir);
         let options = tree.options.table(LEVELS - 1);
         TableWriter::create(&*self.fs, &path, self.new_table_id(), options)

@@ -49,9 +49,19 @@ pub(crate) fn range_start(lower: Bound<&[u8]>) -> Vec<u8> {
 pub(crate) fn range_end(upper: Bound<&[u8]>) -> Vec<u8> {
     match upper {
         // Longer than any key and nothing but 0xff: behind every key there can be.
-        Bound::Unbounded => vec![0xff; limits::KEY_BYTES_MAX + 1],
+        Bound::Unbounded => vec![0xff; limits::BOUND_BYTES_MAX],
         Bound::Included(key) => successor(key),
         Bound::Excluded(key) => key.to_vec(),
+    }
+}
+
+/// Checks what one operation brings against the limits.
+pub(crate) fn check_op(kind: ValueKind, key: &[u8], value: &[u8]) -> Result<()> {
+    match kind {
+        ValueKind::RangeDelete => {
+            limits::check_bound(key).and_then(|()| limits::check_bound(value))
+        }
+        _ => limits::check_key(key).and_then(|()| limits::check_value(value)),
     }
 }
 
@@ -135,8 +145,7 @@ impl Keyspace {
         value: &[u8],
         options: WriteOptions,
     ) -> Result<()> {
-        limits::check_key(key)?;
-        limits::check_value(value)?;
+        check_op(kind, key, value)?;
         let engine = &self.handle.engine;
         let durability = options.durability.unwrap_or(engine.options.durability);
         let op = BatchOp { keyspace: self.tree.id, kind, key, value };

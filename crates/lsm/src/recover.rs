@@ -358,7 +358,7 @@ impl Engine {
         if retry && self.segments.wants_spare() {
             drop(self.provide_segment(0));
         }
-        if retry || count % 16 == 0 {
+        if retry || count.is_multiple_of(16) {
             self.queue_reserve();
             for tree in self.all_trees() {
                 self.queue_flush(&tree);

@@ -78,7 +78,7 @@ pub(crate) fn open_table(
     tables: &TableCache,
     meta: &TableMeta,
 ) -> Result<Arc<sstable::TableReader>> {
-    tables.get(meta.file, meta.table_id)
+    tables.get(meta.file, meta.table_id, meta.seq_max)
 }
 
 impl InternalIterator for RunIterator {

@@ -71,3 +71,49 @@ fn batches_span_keyspaces_and_survive_a_drop_without_close() {
     assert_eq!(users.get(b"a").unwrap().unwrap(), b"4");
     assert_eq!(db.get(b"a").unwrap().unwrap(), b"1");
 }
+
+#[test]
+fn ingested_pairs_lie_over_what_was_written_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let key = |i: u32| format!("{i:06}");
+    db.put(key(3), "old").unwrap();
+    db.put(key(999_999), "other").unwrap();
+    db.delete(key(5)).unwrap();
+    let before = db.snapshot();
+    let pairs = (0..20_000).map(|i| (key(i), format!("new{i}")));
+    assert_eq!(db.ingest(pairs).unwrap(), 20_000);
+    db.put(key(7), "newer").unwrap();
+    let check = |db: &Db| {
+        assert_eq!(db.get(key(3)).unwrap().unwrap(), "new3");
+        assert_eq!(db.get(key(5)).unwrap().unwrap(), "new5");
+        assert_eq!(db.get(key(7)).unwrap().unwrap(), "newer");
+        assert_eq!(db.iter().count(), 20_001);
+        assert_eq!(db.iter().rev().count(), 20_001);
+    };
+    check(&db);
+    assert_eq!(before.get(key(3)).unwrap().unwrap(), "old");
+    assert_eq!(before.iter().count(), 2);
+    db.compact_range(..).unwrap();
+    check(&db);
+    assert_eq!(before.get(key(3)).unwrap().unwrap(), "old");
+    assert_eq!(before.iter().count(), 2);
+    drop((before, db));
+    let db = Db::open(dir.path()).unwrap();
+    check(&db);
+    assert!(db.ingest([("b", "1"), ("a", "2")]).is_err());
+    check(&db);
+    assert_eq!(db.ingest(Vec::<(&str, &str)>::new()).unwrap(), 0);
+}
+
+#[test]
+fn a_clean_close_leaves_no_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    db.put("a", "1").unwrap();
+    db.close().unwrap();
+    assert!(matches!(db.get("a"), Err(lsm::Error::Closed)));
+    let db = Db::open(dir.path()).unwrap();
+    assert!(db.metrics().log_bytes < 128, "more than the head of a fresh segment");
+    assert_eq!(db.get("a").unwrap().unwrap(), "1");
+}

@@ -4,7 +4,7 @@ use crate::CacheHint;
 use crate::block::{Block, Cursor};
 use crate::envelope::Handle;
 use crate::reader::TableReader;
-use base::{InternalIterator, InternalKey, IoContext, Result, Slice};
+use base::{InternalIterator, InternalKey, IoContext, Result, SeqNo, Slice, ValueKind};
 use std::sync::Arc;
 
 /// First and largest size of a read ahead.
@@ -19,6 +19,8 @@ const WINDOW_MAX: u64 = 256 << 10;
 pub struct TableIterator {
     table: Arc<TableReader>,
     hint: CacheHint,
+    /// What the entries have for their stored sequence numbers, see [`TableReader::with_sequence`].
+    sequence: Option<SeqNo>,
     /// Number of the block that `cursor` is in.
     block: usize,
     cursor: Cursor,
@@ -36,13 +38,29 @@ struct Window {
 
 impl TableIterator {
     pub(crate) fn new(table: Arc<TableReader>, hint: CacheHint) -> TableIterator {
-        TableIterator { table, hint, block: 0, cursor: Cursor::new(), window: Window::default() }
+        let (sequence, cursor, window) = (table.sequence(), Cursor::new(), Window::default());
+        TableIterator { table, hint, sequence, block: 0, cursor, window }
     }
 
     /// The table that this walks.
     #[must_use]
     pub fn table(&self) -> &Arc<TableReader> {
         &self.table
+    }
+
+    /// The target in terms of stored sequence numbers: before or behind the one stored entry of the user key, as
+    /// `lies_ahead` says of what that entry stands for.
+    #[inline]
+    fn stored_target<'k>(
+        &self,
+        target: InternalKey<'k>,
+        lies_ahead: impl FnOnce(InternalKey<'k>) -> bool,
+    ) -> InternalKey<'k> {
+        let Some(seq) = self.sequence else { return target };
+        match lies_ahead(InternalKey::new(target.user_key, seq, ValueKind::Put)) {
+            true => InternalKey::before_all(target.user_key),
+            false => InternalKey::after_all(target.user_key),
+        }
     }
 
     /// Enters block `number` at the entry that `place` picks in it; leaves the table if there is no such block.
@@ -171,7 +189,11 @@ impl InternalIterator for TableIterator {
 
     #[inline]
     fn key(&self) -> InternalKey<'_> {
-        self.cursor.key()
+        let key = self.cursor.key();
+        match self.sequence {
+            None => key,
+            Some(seq) => InternalKey { seq, ..key },
+        }
     }
 
     #[inline]
@@ -197,6 +219,7 @@ impl InternalIterator for TableIterator {
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<()> {
+        let target = self.stored_target(target, |entry| entry >= target);
         let number = match self.table.index() {
             Ok(index) => index.find(target),
             Err(e) => {
@@ -214,6 +237,7 @@ impl InternalIterator for TableIterator {
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<()> {
         self.cursor.leave();
+        let target = self.stored_target(target, |entry| entry > target);
         let index = self.table.index()?;
         let number = index.find(target);
         if number == index.len() {

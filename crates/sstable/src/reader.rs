@@ -49,6 +49,8 @@ pub struct TableReader {
     index: OnceLock<Index>,
     /// `None` if the table has no filter or a damaged one: then every key is a maybe.
     filter: OnceLock<Option<Filter>>,
+    /// See [`with_sequence`](Self::with_sequence).
+    sequence: Option<SeqNo>,
     /// Held while index or filter are being loaded, so that only one thread does it.
     loading: Mutex<()>,
 }
@@ -101,10 +103,29 @@ impl TableReader {
             footer,
             properties,
             tombstones: Arc::new(fragments),
+            sequence: None,
             index: OnceLock::new(),
             filter: OnceLock::new(),
             loading: Mutex::new(()),
         })
+    }
+
+    /// Gives the entries of a table that was written without sequence numbers, that is with 0 for all, the number
+    /// `sequence`. Other tables are not changed.
+    ///
+    /// So sorted input can be written before it is known when it counts as written.
+    /// Source: the global sequence number of RocksDB's ingested files.
+    #[must_use]
+    pub fn with_sequence(mut self, sequence: SeqNo) -> TableReader {
+        let unsequenced = self.properties.seq_max == SeqNo(0) && self.properties.entries > 0;
+        self.sequence = unsequenced.then_some(sequence);
+        self
+    }
+
+    /// The sequence number of all entries, if they were written without.
+    #[inline]
+    pub(crate) fn sequence(&self) -> Option<SeqNo> {
+        self.sequence
     }
 
     /// False only if no entry has the user key with this [`key_hash`](base::checksum::key_hash).
@@ -155,7 +176,7 @@ impl TableReader {
         user_key: &[u8],
         snapshot: SeqNo,
     ) -> Result<Option<(Block, Found)>> {
-        if !self.may_contain(hash) {
+        if !self.may_contain(hash) || self.sequence.is_some_and(|seq| seq > snapshot) {
             return Ok(None);
         }
         let index = self.index()?;
@@ -165,7 +186,10 @@ impl TableReader {
         };
         let block = self.block(handle, CacheHint::Fill)?;
         match block.get(hash, user_key, snapshot) {
-            Some(found) => Ok(found.map(|found| (block, found))),
+            Some(found) => Ok(found.map(|found| {
+                let seq = self.sequence.unwrap_or(found.seq);
+                (block, Found { seq, ..found })
+            })),
             None => Err(self.broken(handle)),
         }
     }

@@ -1,7 +1,7 @@
 //! Open tables, a bounded number of them.
 
 use crate::{BlockCache, TableReader};
-use base::{FileName, FileNum, IoContext, Result};
+use base::{FileName, FileNum, IoContext, Result, SeqNo};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -63,11 +63,12 @@ impl TableCache {
         }
     }
 
-    /// The table in file `file`, opened if it is not.
+    /// The table in file `file`, opened if it is not. `sequence` is for a table written without sequence numbers,
+    /// see [`TableReader::with_sequence`]; it must be the same at every call.
     ///
     /// # Errors
     /// Those of [`TableReader::open`]; [`base::Error::Io`] if the file cannot be opened.
-    pub fn get(&self, file: FileNum, table_id: u64) -> Result<Arc<TableReader>> {
+    pub fn get(&self, file: FileNum, table_id: u64, sequence: SeqNo) -> Result<Arc<TableReader>> {
         if let Some(slot) = self.shard(file).read().tables.get(&file) {
             if !slot.used.load(Ordering::Relaxed) {
                 slot.used.store(true, Ordering::Relaxed);
@@ -76,17 +77,17 @@ impl TableCache {
                 return Ok(Arc::clone(&slot.reader));
             }
         }
-        self.open(file, table_id)
+        self.open(file, table_id, sequence)
     }
 
     /// Opens the file without holding a lock; of two threads that do, the first one's reader stays.
     #[cold]
-    fn open(&self, file: FileNum, table_id: u64) -> Result<Arc<TableReader>> {
+    fn open(&self, file: FileNum, table_id: u64, sequence: SeqNo) -> Result<Arc<TableReader>> {
         let path = FileName::Table(file).in_dir(&self.dir);
         let handle = self.fs.open(&path).context("open", &path)?;
         let cache = Arc::clone(&self.block_cache);
-        let reader =
-            Arc::new(TableReader::open_in_space(handle, &path, table_id, cache, self.space)?);
+        let reader = TableReader::open_in_space(handle, &path, table_id, cache, self.space)?;
+        let reader = Arc::new(reader.with_sequence(sequence));
         let mut closed = Vec::new();
         let mut shard = self.shard(file).write();
         let slot = shard

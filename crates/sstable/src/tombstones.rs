@@ -8,7 +8,7 @@
 //! ```
 
 use base::coding::{Reader, put_length_prefixed, put_varint};
-use base::limits::KEY_BYTES_MAX;
+use base::limits::BOUND_BYTES_MAX;
 use base::{Fragment, Fragments, SeqNo};
 
 /// Fewest bytes of a fragment: what bounds the count before anything is allocated.
@@ -45,8 +45,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Fragments> {
 }
 
 fn decode_fragment(r: &mut Reader<'_>) -> Option<Fragment> {
-    let start = r.length_prefixed().filter(|k| k.len() <= KEY_BYTES_MAX)?.to_vec();
-    let end = r.length_prefixed().filter(|k| k.len() <= KEY_BYTES_MAX)?.to_vec();
+    let start = r.length_prefixed().filter(|k| k.len() <= BOUND_BYTES_MAX)?.to_vec();
+    let end = r.length_prefixed().filter(|k| k.len() <= BOUND_BYTES_MAX)?.to_vec();
     let count = usize::try_from(r.varint()?).ok()?;
     if count > r.rest().len() {
         return None;

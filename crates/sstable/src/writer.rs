@@ -6,7 +6,7 @@ use crate::footer::Footer;
 use crate::index::{IndexBlockBuilder, shortest_separator};
 use crate::{Compression, Properties, TableOptions, tombstones};
 use base::checksum::key_hash;
-use base::limits::{check_key, check_value};
+use base::limits::{check_bound, check_key, check_value};
 use base::{Error, Fragments, InternalKey, IoContext, Result, SeqNo, ValueKind};
 use std::path::{Path, PathBuf};
 use vfs::{Fs, WritableFile};
@@ -177,8 +177,8 @@ impl TableWriter {
             return Err(Error::invalid("range tombstones", "given twice"));
         }
         for fragment in fragments.as_slice() {
-            check_key(&fragment.start)?;
-            check_key(&fragment.end)?;
+            check_bound(&fragment.start)?;
+            check_bound(&fragment.end)?;
         }
         self.fragments = Some(fragments.clone());
         Ok(())

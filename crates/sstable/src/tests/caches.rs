@@ -82,10 +82,10 @@ fn open_tables_are_bounded_and_readers_outlive_them() {
     }
     for max_open in [0, 1, 3, 200] {
         let tables = table_cache(&fs, max_open, &blocks);
-        let held = tables.get(FileNum(1), 101).expect("table");
+        let held = tables.get(FileNum(1), 101, SeqNo::MAX).expect("table");
         for round in 0..3 {
             for file in 1..=20 {
-                let table = tables.get(FileNum(file), 100 + file).expect("table");
+                let table = tables.get(FileNum(file), 100 + file, SeqNo::MAX).expect("table");
                 let (_, _, value) = get(&table, b"000777", 1).expect("readable").expect("present");
                 assert_eq!(value[..8], (100 + file).to_le_bytes(), "round {round}");
                 assert!(tables.open_count() <= max_open.max(1));
@@ -96,8 +96,8 @@ fn open_tables_are_bounded_and_readers_outlive_them() {
         let count = tables.open_count();
         tables.evict(FileNum(20));
         assert_eq!(tables.open_count(), count - 1);
-        assert!(tables.get(FileNum(21), 121).is_err());
-        assert!(tables.get(FileNum(5), 999).expect_err("wrong id").is_corruption());
+        assert!(tables.get(FileNum(21), 121, SeqNo::MAX).is_err());
+        assert!(tables.get(FileNum(5), 999, SeqNo::MAX).expect_err("wrong id").is_corruption());
     }
 }
 
@@ -107,10 +107,13 @@ fn a_used_table_stays_open() {
     let blocks = Arc::new(BlockCache::new(0));
     (1..=20).for_each(|file| write_file(&fs, file, file));
     let tables = table_cache(&fs, 4, &blocks);
-    let hot = tables.get(FileNum(1), 1).expect("table");
+    let hot = tables.get(FileNum(1), 1, SeqNo::MAX).expect("table");
     for file in 2..=20 {
-        tables.get(FileNum(file), file).expect("table");
-        assert!(Arc::ptr_eq(&hot, &tables.get(FileNum(1), 1).expect("table")), "after {file}");
+        tables.get(FileNum(file), file, SeqNo::MAX).expect("table");
+        assert!(
+            Arc::ptr_eq(&hot, &tables.get(FileNum(1), 1, SeqNo::MAX).expect("table")),
+            "after {file}"
+        );
     }
 }
 
@@ -122,7 +125,7 @@ fn a_table_opened_again_finds_its_blocks() {
     write_file(&fs, 2, 2);
     let tables = table_cache(&fs, 1, &blocks);
     let read = |tables: &TableCache, file| {
-        let table = tables.get(FileNum(file), file).expect("table");
+        let table = tables.get(FileNum(file), file, SeqNo::MAX).expect("table");
         get(&table, b"000001", 1).expect("readable").expect("present").2
     };
     let (one, two) = (read(&tables, 1), read(&tables, 2));
@@ -156,7 +159,7 @@ fn readers_are_shared_among_threads() {
                 let mut rng = base::rng::Rng::new(thread);
                 for _ in 0..3000 {
                     let (file, n) = (1 + rng.below(8), rng.below(2000));
-                    let table = tables.get(FileNum(file), file).expect("table");
+                    let table = tables.get(FileNum(file), file, SeqNo::MAX).expect("table");
                     let key = format!("{n:06}");
                     let value =
                         get(&table, key.as_bytes(), 1).expect("readable").expect("present").2;
