@@ -40,6 +40,8 @@ mod read;
 mod recover;
 mod reserve;
 mod run_iter;
+#[cfg(test)]
+mod scripted_tests;
 mod segments;
 mod snapshot;
 mod stall;

@@ -38,6 +38,16 @@ impl<T: Copy> From<T> for PerLevel<T> {
     }
 }
 
+impl<T: Copy, const N: usize> From<[T; N]> for PerLevel<T>
+where
+    T: Default,
+{
+    /// From the top level down; the last one given holds for all levels below.
+    fn from(values: [T; N]) -> Self {
+        values[..].into()
+    }
+}
+
 impl<T: Copy> From<&[T]> for PerLevel<T>
 where
     T: Default,
@@ -127,7 +137,7 @@ macro_rules! setters {
     ($($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {$(
         $(#[$doc])*
         #[must_use]
-        pub fn $name(mut self, $name: impl Into<$type>) -> Self {
+        pub fn $name(mut self, $name: $type) -> Self {
             self.$name = $name.into();
             self
         }
@@ -141,7 +151,7 @@ impl Options {
         /// Sets [`Options::sync_interval`](field@Options::sync_interval).
         sync_interval: Duration,
         /// Sets [`Options::memory_budget_bytes`](field@Options::memory_budget_bytes).
-        memory_budget_bytes: Option<usize>,
+        memory_budget_bytes: usize,
         /// Sets [`Options::memtable_size_bytes`](field@Options::memtable_size_bytes).
         memtable_size_bytes: usize,
         /// Sets [`Options::block_cache_bytes`](field@Options::block_cache_bytes).
@@ -149,15 +159,15 @@ impl Options {
         /// Sets [`Options::block_size_bytes`](field@Options::block_size_bytes).
         block_size_bytes: usize,
         /// Sets [`Options::compression`](field@Options::compression).
-        compression: PerLevel<Compression>,
+        compression: impl Into<PerLevel<Compression>>,
         /// Sets [`Options::filter_bits_per_key`](field@Options::filter_bits_per_key).
         filter_bits_per_key: u32,
         /// Sets [`Options::compaction`](field@Options::compaction).
-        compaction: CompactionPolicy,
+        compaction: impl Into<CompactionPolicy>,
         /// Sets [`Options::background_threads`](field@Options::background_threads).
         background_threads: usize,
         /// Sets [`Options::rate_limit_bytes_per_second`](field@Options::rate_limit_bytes_per_second).
-        rate_limit_bytes_per_second: Option<u64>,
+        rate_limit_bytes_per_second: u64,
         /// Sets [`Options::create_if_missing`](field@Options::create_if_missing).
         create_if_missing: bool,
         /// Sets [`Options::read_only`](field@Options::read_only).
@@ -282,8 +292,8 @@ impl KeyspaceOptions {
 
     /// Sets how tables are merged.
     #[must_use]
-    pub fn compaction(mut self, policy: CompactionPolicy) -> Self {
-        self.compaction = Some(policy);
+    pub fn compaction(mut self, policy: impl Into<CompactionPolicy>) -> Self {
+        self.compaction = Some(policy.into());
         self
     }
 
@@ -404,5 +414,80 @@ impl Faults {
 
     fn into_result(self, what: &'static str) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(what, self.0.join("; "))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The doc comment right above a field of [`Options`].
+    fn doc_of(field: &str) -> String {
+        let source = include_str!("options.rs");
+        let (above, _) = source.split_once(&format!("\n    pub {field}: ")).expect("a field");
+        let lines: Vec<_> =
+            above.lines().rev().map_while(|l| l.trim().strip_prefix("///")).collect();
+        lines.into_iter().rev().collect()
+    }
+
+    #[test]
+    fn the_defaults_in_the_docs_are_the_defaults() {
+        let d = Options::default();
+        let mib = |bytes: u64| format!("Default {} MiB", bytes >> 20);
+        let debug = |value: &dyn std::fmt::Debug| format!("Default `{value:?}`");
+        for (field, default) in [
+            ("durability", debug(&d.durability)),
+            ("sync_interval", format!("Default {} ms", d.sync_interval.as_millis())),
+            ("memory_budget_bytes", "`None`, the default".into()),
+            ("memtable_size_bytes", mib(d.memtable_size_bytes as u64)),
+            ("block_cache_bytes", mib(d.block_cache_bytes as u64)),
+            ("block_size_bytes", format!("Default {} KiB", d.block_size_bytes >> 10)),
+            ("compression", debug(&d.compression.at(3))),
+            ("filter_bits_per_key", format!("Default {}", d.filter_bits_per_key)),
+            ("compaction", "Default `Leveled`".into()),
+            ("background_threads", format!("Default {}", d.background_threads)),
+            ("rate_limit_bytes_per_second", "`None`, the default".into()),
+            ("create_if_missing", format!("Default {}", d.create_if_missing)),
+            ("read_only", format!("Default {}", d.read_only)),
+            ("recovery_mode", debug(&d.recovery_mode)),
+            ("log_segment_bytes", mib(d.log_segment_bytes)),
+            ("log_bytes_max", mib(d.log_bytes_max)),
+            ("disk_reserve_bytes", mib(d.disk_reserve_bytes)),
+            ("open_files_max", "Default 1,000".into()),
+            ("manifest_rotate_bytes", mib(d.manifest_rotate_bytes)),
+        ] {
+            let doc = doc_of(field);
+            assert!(doc.contains(&default), "{field}: {doc:?} lacks {default:?}");
+        }
+        assert_eq!(d.open_files_max, 1000);
+        assert_eq!(d.memory_budget_bytes, None);
+        assert_eq!(d.rate_limit_bytes_per_second, None);
+        assert!(matches!(d.compaction, CompactionPolicy::Leveled(_)));
+    }
+
+    #[test]
+    fn all_faults_are_in_one_error() {
+        let options = Options::default()
+            .memtable_size_bytes(10)
+            .block_size_bytes(1)
+            .background_threads(0)
+            .log_segment_bytes(1 << 20)
+            .log_bytes_max(1 << 10)
+            .memory_budget_bytes(1 << 20);
+        let message = options.validate().expect_err("refused").to_string();
+        for name in
+            ["memtable_size", "block_size", "background_threads", "log_bytes_max", "memory_budget"]
+        {
+            assert!(message.contains(name), "{message} lacks {name}");
+        }
+    }
+
+    #[test]
+    fn one_setting_or_one_a_level() {
+        use Compression::{Lz4, None};
+        let all: PerLevel<Compression> = Lz4.into();
+        assert!((0..LEVELS).all(|level| all.at(level) == Lz4));
+        let some: PerLevel<Compression> = [None, None, Lz4].into();
+        assert_eq!((0..4).map(|l| some.at(l)).collect::<Vec<_>>(), [None, None, Lz4, Lz4]);
     }
 }

@@ -1,5 +1,4 @@
 //! First steps on the real disk.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use lsm::{Db, Durability, KeyspaceOptions, Options};
 
