@@ -102,12 +102,6 @@ pub enum Error {
         /// The earlier failure.
         source: Arc<Error>,
     },
-    /// Writes are held back by flush or compaction debt, and the caller did not want to wait.
-    #[error("write would wait: {reason}")]
-    Stalled {
-        /// What the write would wait for.
-        reason: String,
-    },
     /// The database was closed.
     #[error("database is closed")]
     Closed,
@@ -137,7 +131,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Io { .. } | Error::Stalled { .. } | Error::Locked { .. } => ErrorKind::Retry,
+            Error::Io { .. } | Error::Locked { .. } => ErrorKind::Retry,
             Error::NoSpace { .. } => ErrorKind::FreeSpace,
             Error::InvalidArgument { .. }
             | Error::UnsupportedFormat { .. }

@@ -9,6 +9,7 @@
 //! | [`coding`], [`checksum`] | integers, checksums and hashes as they lie on disk |
 //! | [`ids`], [`limits`] | ids, file names, what is too large |
 //! | [`clock`], [`rng`] | the seams for time and randomness |
+//! | [`sync`] | locks, atomics and threads, with a seam for checkers |
 //!
 //! # What this crate does not know
 //! Files, logs, tables, levels: it holds the words, not the sentences.
@@ -28,6 +29,7 @@ pub mod merging;
 pub mod range_del;
 pub mod rng;
 mod slice;
+pub mod sync;
 
 pub use error::{Error, ErrorKind, IoContext, Result};
 pub use ids::{FileName, FileNum, KeyspaceId};
