@@ -76,7 +76,9 @@ impl Engine {
             TaskKind::Merge => (task.input_bytes(), outputs.iter().map(|t| t.size_bytes).sum()),
             _ => (0, 0),
         };
-        self.install_task(tree, task, outputs)?;
+        let files: Vec<_> = outputs.iter().map(|t| t.file).collect();
+        self.install_task(tree, task, outputs)
+            .inspect_err(|e| self.discard_if_dropped(e, &files))?;
         Counters::add(&self.counters.compactions, 1);
         Counters::add(&self.counters.compacted_bytes_read, read);
         Counters::add(&self.counters.compacted_bytes_written, written);

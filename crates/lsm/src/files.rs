@@ -1,7 +1,7 @@
 //! Which files may go: tables that no version and no reader needs any more.
 
 use crate::engine::Engine;
-use base::{FileName, FileNum};
+use base::{Error, FileName, FileNum};
 use manifest::{State, TableMeta, Version};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -46,6 +46,16 @@ impl Graveyard {
 }
 
 impl Engine {
+    /// Deletes tables just written if `e` says that they were made for a keyspace dropped meanwhile. After other failures
+    /// nobody knows whether the manifest lists them.
+    pub(crate) fn discard_if_dropped(&self, e: &Error, files: &[FileNum]) {
+        if matches!(e, Error::KeyspaceNotFound { .. }) {
+            for &file in files {
+                drop(self.fs.remove_file(&FileName::Table(file).in_dir(&self.dir)));
+            }
+        }
+    }
+
     /// Deletes the tables that nobody needs any more. What cannot be deleted now is removed by the next open.
     pub(crate) fn purge(&self) {
         if self.graveyard.lock().len() == 0 {

@@ -74,7 +74,9 @@ impl Engine {
         // Tables must not outlive a log record older than what they hold, nor hold what nobody may see yet.
         self.sync_log(last.end)?;
         let tables = self.write_level0(tree, &mems)?;
+        let files: Vec<_> = tables.iter().map(|t| t.file).collect();
         self.install_flush(tree, tables, &mems, last.seq)
+            .inspect_err(|e| self.discard_if_dropped(e, &files))
     }
 
     pub(crate) fn write_level0(

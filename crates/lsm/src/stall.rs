@@ -41,7 +41,7 @@ impl Engine {
     ///
     /// # Errors
     /// At the hard limit, if what should lower the debt fails: that failure, such as a full disk.
-    pub(crate) fn admit(&self, payload: &Payload<'_>, trees: &[Arc<Tree>]) -> Result<()> {
+    pub(crate) fn admit(self: &Arc<Self>, payload: &Payload<'_>, trees: &[Arc<Tree>]) -> Result<()> {
         let debt = self.debt(trees);
         if debt <= 0.0 {
             return Ok(());
@@ -79,11 +79,16 @@ impl Engine {
         debt
     }
 
-    fn wait_below_limit(&self, trees: &[Arc<Tree>]) -> Result<()> {
+    fn wait_below_limit(self: &Arc<Self>, trees: &[Arc<Tree>]) -> Result<()> {
         let start = self.clock.monotonic_micros();
         let waited = self.event.wait(&*self.executor, || {
             if let Err(e) = self.health.check_writable() {
                 return Some(Err(e));
+            }
+            if self.memory.pressure() >= 1.0 {
+                // Measured when it was full, by one large write perhaps, with nothing frozen that a flush could
+                // give back; or a keyspace was dropped since.
+                self.check_memory(&self.commits.lock());
             }
             if self.debt(trees) < 1.0 {
                 return Some(Ok(()));

@@ -104,7 +104,7 @@ pub(crate) struct Tree {
     pub(crate) gated: AtomicBool,
     /// Frozen memtables, for back-pressure.
     pub(crate) frozen_count: AtomicUsize,
-    /// Runs in level 0, for back-pressure.
+    /// Runs that wait for their first merge, as the policy counts them, for back-pressure.
     pub(crate) l0_runs: AtomicUsize,
     /// Held by the one flush that may run.
     pub(crate) flush_lock: Mutex<()>,
@@ -129,7 +129,7 @@ impl Tree {
         version: Arc<Version>,
         flushed_seq: SeqNo,
     ) -> Arc<Tree> {
-        let l0_runs = AtomicUsize::new(l0_runs(&version));
+        let l0_runs = AtomicUsize::new(options.compaction.debt(&version).l0_runs);
         let view = View { active: Mem::new(0), frozen: Vec::new(), version };
         Arc::new(Tree {
             id,
@@ -164,7 +164,8 @@ impl Tree {
         let _exclusive = self.view_lock.lock();
         let next = Arc::new(change(&self.view.load()));
         self.frozen_count.store(next.frozen.len(), Ordering::Release);
-        self.l0_runs.store(l0_runs(&next.version), Ordering::Release);
+        let l0_runs = self.options.compaction.debt(&next.version).l0_runs;
+        self.l0_runs.store(l0_runs, Ordering::Release);
         self.view.store(next);
     }
 
@@ -190,8 +191,4 @@ impl Tree {
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped.load(Ordering::Acquire)
     }
-}
-
-fn l0_runs(version: &Version) -> usize {
-    version.levels.first().map_or(0, |level| level.runs.len())
 }
