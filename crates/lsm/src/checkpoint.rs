@@ -1,6 +1,7 @@
 //! Checkpoint: the database as of one moment in another directory, by hard links.
 
 use crate::engine::Engine;
+use crate::recover::sync_parents;
 use base::{Error, FileName, FileNum, IoContext, Result};
 use manifest::{Manifest, ManifestOptions, State};
 use std::io;
@@ -20,10 +21,14 @@ impl Engine {
         let state = self.freeze_state()?;
         self.fs.create_dir_all(target).context("create directory", target)?;
         let made = self.fill_checkpoint(target, state);
-        if made.is_err() {
+        made.map_err(|e| {
             self.clear_checkpoint(target);
-        }
-        made
+            match e {
+                // Of the copy, which is gone again: the database itself is well.
+                Error::SyncFailed { source } => (*source).clone(),
+                e => e,
+            }
+        })
     }
 
     fn check_target(&self, target: &Path) -> Result<()> {
@@ -68,9 +73,7 @@ impl Engine {
         let options =
             ManifestOptions { rotate_bytes: self.options.manifest_rotate_bytes, read_only: false };
         Manifest::create(Arc::clone(&self.fs), target, &state, num, options)?;
-        let parent =
-            target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        self.fs.sync_dir(parent).context("sync directory", parent)
+        sync_parents(&*self.fs, target)
     }
 
     fn link(&self, name: FileName, target: &Path) -> Result<()> {

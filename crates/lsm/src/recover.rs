@@ -16,12 +16,13 @@ use manifest::{
 };
 use parking_lot::{Mutex, RwLock};
 use sstable::{BlockCache, TableCache};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vfs::{FileKind, FileLock, Fs};
-use wal::{ClosedSegment, Log, LogOptions, Lsn, Replayed, SegmentToReplay};
+use wal::{ClosedSegment, Log, LogOptions, Lsn, RecoveryMode, Replayed, SegmentToReplay};
 
 /// The components a database is opened with.
 #[derive(Debug)]
@@ -41,13 +42,16 @@ pub(crate) fn open(mut parts: Parts) -> Result<Arc<Engine>> {
     let exists = look_at_dir(&parts)?;
     let lock = lock_dir(&parts)?;
     let db_id = parts.rng.next_u64();
-    let (manifest, state) = if exists { load(&parts)? } else { create(&parts, db_id)? };
+    let (manifest, state) = if exists { look(&parts)? } else { create(&parts, db_id)? };
     let manifest_path = FileName::Manifest(manifest.file()).in_dir(&parts.dir);
     let trees = trees_of(&state, &parts.options, &manifest_path)?;
-    let next_file = state.next_file.0.max(largest_number(&parts)? + 1);
+    let next_file = check_files(&parts, &state, &manifest_path)?;
     let engine = Arc::new(assemble(parts, manifest, state, trees, next_file, lock));
     let recovered = engine.replay_log()?;
     if !engine.options.read_only {
+        if exists {
+            engine.own_manifest()?;
+        }
         engine.begin_writing(recovered)?;
         engine.remove_obsolete_files()?;
         engine.start_background();
@@ -117,8 +121,10 @@ fn manifest_options(options: &Options) -> ManifestOptions {
     ManifestOptions { rotate_bytes: options.manifest_rotate_bytes, read_only: options.read_only }
 }
 
-fn load(parts: &Parts) -> Result<(Manifest, State)> {
-    Manifest::recover(Arc::clone(&parts.fs), &parts.dir, manifest_options(&parts.options))
+/// Reads the manifest without a change to the disk: the log is not known to be whole yet.
+fn look(parts: &Parts) -> Result<(Manifest, State)> {
+    let options = ManifestOptions { read_only: true, ..manifest_options(&parts.options) };
+    Manifest::recover(Arc::clone(&parts.fs), &parts.dir, options)
 }
 
 fn create(parts: &Parts, db_id: u64) -> Result<(Manifest, State)> {
@@ -140,7 +146,7 @@ fn create(parts: &Parts, db_id: u64) -> Result<(Manifest, State)> {
 }
 
 /// Makes the names of `dir` and its parents durable: they may be new.
-fn sync_parents(fs: &dyn Fs, dir: &Path) -> Result<()> {
+pub(crate) fn sync_parents(fs: &dyn Fs, dir: &Path) -> Result<()> {
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         match fs.sync_dir(parent) {
@@ -152,14 +158,64 @@ fn sync_parents(fs: &dyn Fs, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The largest number of any file in the directory, so that none is used twice.
-fn largest_number(parts: &Parts) -> Result<u64> {
+/// Compares the directory with the manifest. Returns a number above those of all files, so that none is used twice; the
+/// one before it is left for a manifest.
+///
+/// A manifest whose last edits are gone reads like one that never had them. Files give it away: tables it still lists and
+/// that were deleted since, log segments it does not list yet and that were written since.
+fn check_files(parts: &Parts, state: &State, manifest: &Path) -> Result<u64> {
     let names = parts.fs.list(&parts.dir).context("list", &parts.dir)?;
-    let number = |name: &PathBuf| match FileName::parse(name)? {
-        FileName::Manifest(n) | FileName::Segment(n) | FileName::Table(n) => Some(n.0),
-        _ => None,
-    };
-    Ok(names.iter().filter_map(number).max().unwrap_or(0))
+    let names: BTreeSet<FileName> = names.iter().filter_map(|n| FileName::parse(n)).collect();
+    for (_, _, table) in state.keyspaces.values().flat_map(|k| k.version.tables()) {
+        let name = FileName::Table(table.file);
+        if !names.contains(&name) {
+            return Err(Error::corruption(&name.in_dir(&parts.dir), 0, "table file is missing"));
+        }
+    }
+    let mut largest = state.next_file.0;
+    for name in &names {
+        let (FileName::Manifest(n) | FileName::Segment(n) | FileName::Table(n)) = *name else {
+            continue;
+        };
+        largest = largest.max(n.0);
+        let proves_loss = n >= state.next_file
+            && match name {
+                FileName::Segment(_) => holds_records(parts, state.db_id, n),
+                // A new database has no table before it has a log, a closed one knows of all it ever made.
+                FileName::Table(_) => state.segments.is_empty(),
+                _ => false,
+            };
+        if proves_loss {
+            let detail =
+                format!("the last edits are gone: it does not know of {name}, which is in use");
+            return Err(Error::corruption(manifest, 0, detail));
+        }
+    }
+    // Numbers are given out one by one; half of them are never reached.
+    if largest > u64::MAX / 2 {
+        let detail = format!("file number {largest} was never given out; remove the file");
+        return Err(Error::corruption(&parts.dir, 0, detail));
+    }
+    Ok(largest + 1)
+}
+
+/// True if the segment `num` was in use by this database. A segment is listed durably before it is used.
+fn holds_records(parts: &Parts, db_id: u64, num: FileNum) -> bool {
+    let listed = [SegmentToReplay { num, closed: None }];
+    let mut found = false;
+    // What is damaged or a leftover proves nothing.
+    drop(wal::replay(
+        &*parts.fs,
+        &parts.dir,
+        db_id,
+        &listed,
+        RecoveryMode::SkipCorrupt,
+        &mut |_, _, _, _| {
+            found = true;
+            Ok(())
+        },
+    ));
+    found
 }
 
 fn assemble(
@@ -218,20 +274,36 @@ impl Engine {
     /// Puts what is in the log and not in tables into memtables. A memtable that fills up becomes a table at once, so
     /// that memory is bounded by one memtable for each keyspace.
     fn replay_log(self: &Arc<Self>) -> Result<Recovered> {
-        let (db_id, last_seq, listed) = {
-            let store = self.manifest.lock();
-            (store.state.db_id, store.state.last_seq, segments_to_replay(&store.state))
+        let (db_id, last_seq, next_keyspace, listed) = {
+            let state = &self.manifest.lock().state;
+            (state.db_id, state.last_seq, state.next_keyspace, segments_to_replay(state))
         };
-        let mut replay =
-            Replay { engine: self, last_seq: SeqNo(0), start: Lsn(0), tables: Vec::new() };
+        let (last, start, tables) = (SeqNo(0), Lsn(0), Vec::new());
+        let mut replay = Replay { engine: self, last_seq: last, start, tables, next_keyspace };
         let (mode, fs) = (self.options.recovery_mode, &*self.fs);
         let replayed =
             wal::replay(fs, &self.dir, db_id, &listed, mode, &mut |end, path, at, bytes| {
                 replay.record(end, path, at, bytes)
-            })?;
+            });
+        let replayed = replayed.inspect_err(|_| replay.discard())?;
         let last_seq = replay.last_seq.max(last_seq);
         self.commits.start_at(last_seq);
         Ok(Recovered { replayed, last_seq, tables: replay.tables })
+    }
+
+    /// Makes the manifest durable that was only looked at so far, and opens it for edits. Now nothing is known to be
+    /// damaged, so the disk may be changed.
+    fn own_manifest(&self) -> Result<()> {
+        // Whoever made the database may have been killed before its directory had a durable name.
+        sync_parents(&*self.fs, &self.dir)?;
+        let options = manifest_options(&self.options);
+        let (manifest, state) = Manifest::recover(Arc::clone(&self.fs), &self.dir, options)?;
+        let mut store = self.manifest.lock();
+        self.next_file.fetch_max(state.next_file.0, Ordering::Relaxed);
+        // The state looked at stays, since trees share its versions; only a new manifest may have taken a number.
+        store.state.next_file = state.next_file;
+        store.manifest = Some(manifest);
+        Ok(())
     }
 
     /// Makes what was recovered durable, and starts a fresh log behind it: one edit of the manifest.
@@ -376,9 +448,20 @@ struct Replay<'a> {
     /// Where the record at hand starts, or a little before.
     start: Lsn,
     tables: Vec<TableChanges>,
+    /// Keyspaces from here on were never created.
+    next_keyspace: KeyspaceId,
 }
 
 impl Replay<'_> {
+    /// Deletes the tables made so far: an open that fails leaves the disk as it was.
+    fn discard(&mut self) {
+        for table in self.tables.drain(..).flat_map(|changes| changes.added) {
+            let path = FileName::Table(table.table.file).in_dir(&self.engine.dir);
+            // What stays is removed by the next open.
+            drop(self.engine.fs.remove_file(&path));
+        }
+    }
+
     fn record(&mut self, end: Lsn, path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
         let batch = Batch::decode(bytes).map_err(|e| {
             Error::corruption(path, offset.saturating_add(e.offset as u64), e.detail)
@@ -392,7 +475,13 @@ impl Replay<'_> {
         for (seq, op) in batch.ops() {
             self.last_seq = seq;
             // Operations of keyspaces that were dropped, and those that are in tables, are done.
-            let Some(tree) = trees.get(&op.keyspace) else { continue };
+            let Some(tree) = trees.get(&op.keyspace) else {
+                if op.keyspace < self.next_keyspace {
+                    continue;
+                }
+                let detail = format!("batch for keyspace #{}, never created", op.keyspace);
+                return Err(Error::corruption(path, offset, detail));
+            };
             if self.engine.is_flushed(tree, seq) {
                 continue;
             }

@@ -41,7 +41,11 @@ impl Engine {
     ///
     /// # Errors
     /// At the hard limit, if what should lower the debt fails: that failure, such as a full disk.
-    pub(crate) fn admit(self: &Arc<Self>, payload: &Payload<'_>, trees: &[Arc<Tree>]) -> Result<()> {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        payload: &Payload<'_>,
+        trees: &[Arc<Tree>],
+    ) -> Result<()> {
         let debt = self.debt(trees);
         if debt <= 0.0 {
             return Ok(());
@@ -94,7 +98,15 @@ impl Engine {
                 return Some(Ok(()));
             }
             // The flush or compaction that would help has failed: say so instead of waiting for ever.
-            self.health.retrying().map(Err)
+            if let Some(e) = self.health.retrying() {
+                return Some(Err(e));
+            }
+            // One that failed earlier, before something else succeeded, is asked for anew: the next tick may be far away.
+            for tree in self.all_trees() {
+                self.queue_flush(&tree);
+                self.schedule_compactions(&tree);
+            }
+            None
         });
         self.note_stall(start);
         waited
