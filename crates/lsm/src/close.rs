@@ -74,6 +74,10 @@ impl Engine {
         VersionEdit {
             last_seq: Some(last_seq),
             next_lsn: Some(end.0),
+            // Above all files there are; see `recover::check_files`.
+            next_file: Some(
+                store.state.next_file.max(FileNum(self.next_file.load(Ordering::Relaxed))),
+            ),
             segments_closed: ends.iter().filter(open).map(|&s| s.into()).collect(),
             segments_removed: listed.keys().copied().filter(|num| !kept(num)).collect(),
             ..VersionEdit::default()
