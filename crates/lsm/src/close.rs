@@ -58,7 +58,7 @@ impl Engine {
             // What stays is removed by the next open.
             drop(self.fs.remove_file(&FileName::Segment(num).in_dir(&self.dir)));
         }
-        Ok(())
+        self.manifest.lock().manifest.as_mut().map_or(Ok(()), manifest::Manifest::close)
     }
 
     /// Keeps the segments in `ends`, and those that an earlier recovery closed, if any is kept.

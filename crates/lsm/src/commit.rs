@@ -21,6 +21,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wal::Lsn;
 
+/// A larger write leaves no scratch memory behind.
+const SCRATCH_MAX: usize = 1 << 20;
+
 /// The order of commits, and how far it is visible.
 #[derive(Debug)]
 pub(crate) struct CommitQueue {
@@ -223,6 +226,9 @@ impl Engine {
         let seq = commit.last_seq.plus(1);
         let bytes = match payload {
             Payload::One(op) => {
+                if commit.scratch.len() > SCRATCH_MAX {
+                    commit.scratch = BatchBuilder::new();
+                }
                 commit.scratch.clear();
                 commit.scratch.push(*op);
                 commit.scratch.seal(seq)

@@ -80,8 +80,8 @@ impl Db {
     /// # Errors
     /// [`Error::InvalidArgument`] for a key over 65,535 bytes or a value over 64 MiB; [`Error::NoSpace`] on a full
     /// disk, until there is space; [`Error::SyncFailed`] and [`Error::WritesStopped`] until the database is
-    /// reopened; [`Error::ReadOnly`]; [`Error::Closed`]. Unless the error is `SyncFailed` the write is not there and
-    /// never will be.
+    /// reopened; [`Error::ReadOnly`]; [`Error::Closed`]. Unless the error is `SyncFailed`, or the first `WritesStopped`, the
+    /// write is not there and never will be; after those two nobody knows before the next open.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.default.put(key, value)
     }

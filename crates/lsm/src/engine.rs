@@ -30,8 +30,8 @@ use vfs::{FileLock, Fs};
 /// One open database.
 ///
 /// Locks, in the order in which they are taken when several are held:
-/// `exclusive`, `Tree::flush_lock`, `Segments::preparing`, `commit`, `manifest`, `Tree::compactions`, `Tree::view_lock`,
-/// and last, held for moments only, `snapshots` and `graveyard`. No lock that a writer takes is held over I/O, but for the
+/// `exclusive`, `Tree::flush_lock`, `Segments::preparing`, `commit`, `manifest`, `trees`, `Tree::compactions`,
+/// `Tree::view_lock`, and last, held for moments only, `snapshots` and `graveyard`. No lock that a writer takes is held over I/O, but for the
 /// commit lock while an ingest is installed.
 #[derive(Debug)]
 pub(crate) struct Engine {

@@ -5,6 +5,7 @@
 //! memtables then is older and has to be in tables first: for that short while its writers wait.
 
 use crate::engine::Engine;
+use crate::metrics::Counters;
 use crate::options::CompactionPolicy;
 use crate::tree::{LEVELS, Tree, View};
 use base::{Error, FileName, FileNum, InternalKey, IoContext, Result, SeqNo, ValueKind, limits};
@@ -34,7 +35,9 @@ impl Engine {
         let count = output.tables.iter().map(|t| t.entries).sum();
         if count > 0 {
             self.fs.sync_dir(&self.dir).context("sync directory", &self.dir)?;
+            let bytes = output.tables.iter().map(|t| t.size_bytes).sum();
             self.install_behind_gate(tree, output.tables)?;
+            Counters::add(&self.counters.ingested_bytes, bytes);
             self.schedule_compactions(tree);
         }
         Ok(count)

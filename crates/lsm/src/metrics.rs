@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) log_bytes: AtomicU64,
+    pub(crate) ingested_bytes: AtomicU64,
     pub(crate) flushes: AtomicU64,
     pub(crate) flushed_bytes: AtomicU64,
     pub(crate) compactions: AtomicU64,
@@ -54,6 +55,8 @@ pub struct Metrics {
     pub table_memory_bytes: usize,
     /// Table files open.
     pub tables_open: usize,
+    /// Bytes of tables written by ingests.
+    pub ingested_bytes: u64,
     /// Memtables flushed.
     pub flushes: u64,
     /// Bytes of tables written by flushes.
@@ -113,11 +116,13 @@ impl Metrics {
         self.keyspaces.iter().flat_map(|k| &k.levels).map(|l| l.bytes).sum()
     }
 
-    /// Bytes written to log and tables for each byte of batches; `None` before the first write.
+    /// Bytes written to log and tables for each byte that came in as a batch or an ingested table, since the database was
+    /// opened; `None` before the first write. Compactions of older data count too.
     #[must_use]
     pub fn write_amplification(&self) -> Option<f64> {
-        let written = self.log_bytes_written + self.flushed_bytes + self.compaction_bytes_written;
-        (self.log_bytes_written > 0).then(|| written as f64 / self.log_bytes_written as f64)
+        let given = self.log_bytes_written + self.ingested_bytes;
+        let written = given + self.flushed_bytes + self.compaction_bytes_written;
+        (given > 0).then(|| written as f64 / given as f64)
     }
 }
 
@@ -159,6 +164,7 @@ impl Engine {
             block_cache_misses: cache.misses(),
             table_memory_bytes: self.tables.memory_bytes(),
             tables_open: self.tables.open_count(),
+            ingested_bytes: count(&counters.ingested_bytes),
             flushes: count(&counters.flushes),
             flushed_bytes: count(&counters.flushed_bytes),
             compactions: count(&counters.compactions),

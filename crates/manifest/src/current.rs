@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! MANIFEST-000007
-//! <database id, 16 hex digits> <CRC-32 of all before, 8 hex digits>
+//! <database id, 16 hex digits> <length, 16 hex digits> <CRC-32 of all before, 8 hex digits>
 //! ```
-//! Both lines end in a newline. Only these exact bytes are accepted.
+//! Both lines end in a newline. Only these exact bytes are accepted. The manifest has at least that length: what it
+//! had when it became the live one, or when the database was last closed. So an older copy of it, or one cut
+//! short at an edit, which looks whole in itself, is noticed.
 
 use std::path::Path;
 
@@ -22,11 +24,14 @@ const BYTES_MAX: u64 = 256;
 pub(crate) struct Current {
     pub(crate) manifest: FileNum,
     pub(crate) db_id: u64,
+    /// Bytes that the manifest has at least.
+    pub(crate) len: u64,
 }
 
 impl Current {
     fn encode(&self) -> String {
-        let covered = format!("{}\n{:016x} ", FileName::Manifest(self.manifest), self.db_id);
+        let name = FileName::Manifest(self.manifest);
+        let covered = format!("{name}\n{:016x} {:016x} ", self.db_id, self.len);
         format!("{covered}{:08x}\n", crc32(0, &[covered.as_bytes()]))
     }
 
@@ -34,8 +39,9 @@ impl Current {
         let text = std::str::from_utf8(bytes).ok()?;
         let (name, rest) = text.split_once('\n')?;
         let FileName::Manifest(manifest) = FileName::parse(Path::new(name))? else { return None };
-        let db_id = u64::from_str_radix(rest.split_once(' ')?.0, 16).ok()?;
-        let current = Current { manifest, db_id };
+        let mut numbers = rest.split(' ').map(|digits| u64::from_str_radix(digits, 16).ok());
+        let (db_id, len) = (numbers.next()??, numbers.next()??);
+        let current = Current { manifest, db_id, len };
         (current.encode() == text).then_some(current)
     }
 

@@ -149,6 +149,10 @@ impl Manifest {
         let bytes = read_file(&*fs, &path, FILE_BYTES_MAX)?;
         let bytes = bytes.ok_or_else(|| Error::corruption(&path, 0, "file is missing"))?;
         let replayed = replay(dir, current.manifest, current.db_id, &bytes)?;
+        if replayed.valid_len < current.len {
+            let detail = format!("manifest ends here, it had {} bytes", current.len);
+            return Err(Error::corruption(&path, replayed.valid_len, detail));
+        }
         let mut manifest = Manifest {
             fs,
             dir: dir.to_path_buf(),
@@ -198,6 +202,21 @@ impl Manifest {
         appended?;
         self.mark_synced();
         Ok(())
+    }
+
+    /// Notes the length of the manifest in `CURRENT`, so that a later loss of its end is noticed. The manifest can go
+    /// on afterwards, but nothing more is expected.
+    ///
+    /// # Errors
+    /// [`Error::SyncFailed`], [`Error::NoSpace`], [`Error::Io`]; nothing is lost.
+    pub fn close(&mut self) -> Result<()> {
+        let Some(file) = self.file.as_mut().filter(|_| matches!(self.health, Health::Clean)) else {
+            return Ok(());
+        };
+        let path = FileName::Manifest(self.num).in_dir(&self.dir);
+        file.sync().map_err(|e| sync_failed("sync", &path, e))?;
+        let current = Current { manifest: self.num, db_id: self.db_id, len: self.synced };
+        current.write(&*self.fs, &self.dir)
     }
 
     /// Number of the live manifest file.
@@ -295,9 +314,10 @@ impl Manifest {
         file.append(&bytes).context("append", &path)?;
         file.sync().map_err(|e| sync_failed("sync", &path, e))?;
         self.fs.sync_dir(&self.dir).map_err(|e| sync_failed("sync_dir", &self.dir, e))?;
-        Current { manifest: num, db_id: self.db_id }.write(&*self.fs, &self.dir)?;
+        let len = bytes.len() as u64;
+        Current { manifest: num, db_id: self.db_id, len }.write(&*self.fs, &self.dir)?;
         (self.num, self.file, self.health) = (num, Some(file), Health::Clean);
-        (self.snapshot_len, self.synced) = (bytes.len() as u64, bytes.len() as u64);
+        (self.snapshot_len, self.synced) = (len, len);
         Ok(())
     }
 

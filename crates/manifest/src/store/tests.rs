@@ -107,8 +107,31 @@ fn golden_bytes() {
     let current = fs.read_file(Path::new("/db/CURRENT")).expect("there");
     assert_eq!(
         current.escape_ascii().to_string(),
-        "MANIFEST-000001\\n0123456789abcdef 423f7fe0\\n"
+        "MANIFEST-000001\\n0123456789abcdef 0000000000000060 07810f08\\n"
     );
+}
+
+#[test]
+fn after_a_close_neither_a_cut_nor_an_older_copy_is_taken_for_the_whole() {
+    let (fs, mut db, steps) = small_db(EDIT_BYTES_MAX);
+    let (path, older) = (db.path(), fs.read_file(&db.path()).expect("there"));
+    db.commit(&VersionEdit { next_lsn: Some(1 << 40), ..VersionEdit::default() }).expect("commit");
+    db.manifest.close().expect("healthy disk");
+    let whole = fs.read_file(&path).expect("there");
+    assert!(same(&reopened(&fs).expect("whole"), &db.state));
+    for (_, len) in steps {
+        fs.overwrite(&path, &whole[..len]).expect("there");
+        assert!(reopened(&fs).expect_err("cut at an edit").is_corruption());
+    }
+    fs.overwrite(&path, &older).expect("there");
+    assert!(reopened(&fs).expect_err("an older copy").is_corruption());
+    fs.overwrite(&path, &whole).expect("there");
+    // It may go on, and close again.
+    let mut db = Db::recover(&fs, ManifestOptions::default()).expect("whole");
+    db.commit(&VersionEdit { next_lsn: Some(1 << 41), ..VersionEdit::default() }).expect("commit");
+    assert!(same(&reopened(&fs).expect("longer"), &db.state));
+    db.manifest.close().expect("healthy disk");
+    assert!(same(&reopened(&fs).expect("longer"), &db.state));
 }
 
 proptest! {
