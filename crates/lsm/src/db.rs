@@ -8,6 +8,7 @@ use crate::iter::{Cursor, KeyRange, Range};
 use crate::keyspace::{CasMismatch, Keyspace};
 use crate::metrics::Metrics;
 use crate::options::{KeyspaceOptions, WriteOptions};
+use crate::recover::RecoveryReport;
 use crate::snapshot::Snapshot;
 use crate::verify::VerifyReport;
 use base::{Error, Result, Slice};
@@ -335,6 +336,12 @@ impl Db {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.engine().metrics()
+    }
+
+    /// What the open of this database found in its log: how much was replayed, whether it was torn, what was skipped.
+    #[must_use]
+    pub fn recovery(&self) -> RecoveryReport {
+        self.engine().recovery.get().cloned().unwrap_or_default()
     }
 
     /// What the database can still do.

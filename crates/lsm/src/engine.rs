@@ -9,6 +9,7 @@ use crate::limiter::Limiter;
 use crate::memory::MemoryUse;
 use crate::metrics::Counters;
 use crate::options::Options;
+use crate::recover::RecoveryReport;
 use crate::reserve::Reserve;
 use crate::segments::Segments;
 use crate::snapshot::Snapshots;
@@ -23,8 +24,8 @@ use sstable::TableCache;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use vfs::{FileLock, Fs};
 
 /// One open database.
@@ -52,6 +53,7 @@ pub(crate) struct Engine {
     pub(crate) charges: Charges,
     pub(crate) memory: MemoryUse,
     pub(crate) reserve: Reserve,
+    pub(crate) recovery: OnceLock<RecoveryReport>,
     pub(crate) limiter: Limiter,
     /// Notified when a job ends, space comes back, or the database closes.
     pub(crate) event: Event,

@@ -62,6 +62,7 @@ pub use options::{
     CompactionPolicy, Compression, Durability, KeyspaceOptions, Options, PerLevel, RecoveryMode,
     WriteOptions,
 };
+pub use recover::RecoveryReport;
 pub use snapshot::{KeyspaceSnapshot, Snapshot};
 pub use sstable::BlockCache;
 pub use verify::VerifyReport;

@@ -245,6 +245,7 @@ fn assemble(
         charges: Default::default(),
         memory: Default::default(),
         reserve: Default::default(),
+        recovery: Default::default(),
         limiter: Default::default(),
         event: Default::default(),
         // Ids of tables differ from open to open even if the caller gives the same seed: blocks are cached by them.
@@ -259,6 +260,31 @@ fn assemble(
         options,
         clock,
         executor,
+    }
+}
+
+/// What the last open found in the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Records read.
+    pub records: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+    /// Where the log was torn, if it did not end cleanly: file and offset. What lay behind was never acknowledged as synced.
+    pub torn: Option<(PathBuf, u64)>,
+    /// Damage that the [`RecoveryMode`] made the open pass over: file and offset of each. Acknowledged writes are missing.
+    pub skipped: Vec<(PathBuf, u64)>,
+}
+
+impl From<&Replayed> for RecoveryReport {
+    fn from(replayed: &Replayed) -> Self {
+        RecoveryReport {
+            records: replayed.records,
+            bytes: replayed.payload_bytes,
+            torn: replayed.torn.as_ref().map(|t| (t.path.clone(), t.offset)),
+            skipped: replayed.skipped.clone(),
+        }
     }
 }
 
@@ -288,6 +314,7 @@ impl Engine {
         let replayed = replayed.inspect_err(|_| replay.discard())?;
         let last_seq = replay.last_seq.max(last_seq);
         self.commits.start_at(last_seq);
+        self.recovery.get_or_init(|| RecoveryReport::from(&replayed));
         Ok(Recovered { replayed, last_seq, tables: replay.tables })
     }
 

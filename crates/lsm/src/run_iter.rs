@@ -28,6 +28,13 @@ impl RunIterator {
         ahead.iter().take_while(|t| &t.smallest[..] < end).all(|t| t.seq_max < seq)
     }
 
+    /// True if everything from the current table back to `start` is older than `seq`.
+    fn is_older_back_to(&self, seq: SeqNo, start: &[u8]) -> bool {
+        let back = self.run.tables.get(..=self.at).unwrap_or_default();
+        let mut back = back.iter().rev().take_while(|t| t.upper().admits(start));
+        back.all(|t| t.seq_max < seq)
+    }
+
     /// Opens table `at`, unless it is open already; past the end there is no current table.
     fn open(&mut self, at: usize) -> Result<Option<&mut TableIterator>> {
         if self.current.is_none() || self.at != at {
@@ -180,6 +187,14 @@ impl Source {
         match self {
             Source::Mem(_) => false,
             Source::Run(run) => run.is_older(seq, end),
+        }
+    }
+
+    /// True if all that the source holds from where it stands back to `start` is known to be older than `seq`.
+    pub(crate) fn is_older_back_to(&self, seq: SeqNo, start: &[u8]) -> bool {
+        match self {
+            Source::Mem(_) => false,
+            Source::Run(run) => run.is_older_back_to(seq, start),
         }
     }
 }

@@ -304,10 +304,25 @@ impl VisibleIterator {
                     self.state = State::Backward;
                     return Ok(());
                 }
-                _ => {}
+                _ => self.pass_deleted_backward(tombstone)?,
             }
         }
         self.state = State::Nowhere;
+        Ok(())
+    }
+
+    /// The merge stands before `self.key`, which is deleted. While the source in front stands in the same deleted range, and
+    /// all that it holds there is older than the tombstone, it goes straight to the range's start.
+    fn pass_deleted_backward(&mut self, tombstone: Option<SeqNo>) -> Result<()> {
+        let Some(seq) = tombstone else { return Ok(()) };
+        let Some(fragment) = self.tombstones.find(&self.key) else { return Ok(()) };
+        let start = &fragment.start[..];
+        while self.merge.valid()
+            && self.merge.key().user_key >= start
+            && self.merge.current_source().is_some_and(|s| s.is_older_back_to(seq, start))
+        {
+            self.merge.skip_current_source(InternalKey::before_all(start))?;
+        }
         Ok(())
     }
 }
