@@ -41,12 +41,17 @@ impl<I: InternalIterator> MergingIterator<I> {
         self.first()
     }
 
-    /// Moves the current source alone forward to `target`, which must lie behind the current entry, and
-    /// puts it back in its place: for callers that know what they skip. Only while moving forward.
+    /// Moves the current source alone to `target`, which must lie beyond the current entry in the direction of
+    /// the last move, and puts it back in its place: for callers that know what they skip. Forward it comes to
+    /// stand at or after `target`, backward at or before it.
     pub fn skip_current_source(&mut self, target: InternalKey<'_>) -> Result<()> {
         let Some(&first) = self.order.first() else { return Ok(()) };
-        crate::invariant!(self.direction == Direction::Forward, "a skip moves forward");
-        if let Err(e) = self.sources[first as usize].seek(target) {
+        let source = &mut self.sources[first as usize];
+        let moved = match self.direction {
+            Direction::Forward => source.seek(target),
+            Direction::Backward => source.seek_for_prev(target),
+        };
+        if let Err(e) = moved {
             self.order.clear();
             return Err(e);
         }
