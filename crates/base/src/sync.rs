@@ -70,11 +70,14 @@ pub mod leaf {
     }
 
     impl Published {
-        /// Called by whoever writes the memory.
+        /// For memory that the caller writes now.
         #[inline(always)]
-        pub fn written(&self) {
+        #[must_use]
+        pub fn written() -> Self {
+            let published = Self::default();
             #[cfg(loom)]
-            self.cell.with_mut(|_| ());
+            published.cell.with_mut(|_| ());
+            published
         }
 
         /// Called by whoever reads it.

@@ -2,12 +2,12 @@
 
 use crate::engine::Engine;
 use crate::recover::sync_parents;
+use base::sync::atomic::Ordering;
 use base::{Error, FileName, FileNum, IoContext, Result};
 use manifest::{Manifest, ManifestOptions, State};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Engine {
     /// Copies the database, as of a moment during the call, to `target`.

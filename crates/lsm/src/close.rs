@@ -1,10 +1,10 @@
 //! Closing: what is in memory goes to tables, so that the next open has no log to read.
 
 use crate::engine::Engine;
+use base::sync::atomic::Ordering;
 use base::{FileName, FileNum, Result};
 use manifest::VersionEdit;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use wal::{ClosedSegment, Lsn};
 
 impl Engine {

@@ -14,11 +14,11 @@ use crate::options::Durability;
 use crate::tree::{Frozen, Tree};
 use base::batch::{BatchBuilder, BatchOp};
 use base::checksum::key_hash;
+use base::sync::atomic::{AtomicU64, Ordering};
+use base::sync::{Mutex, MutexGuard};
 use base::{Error, InternalKey, RangeTombstone, Result, SeqNo, ValueKind};
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use wal::Lsn;
 
 /// A larger write leaves no scratch memory behind.

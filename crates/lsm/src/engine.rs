@@ -17,14 +17,14 @@ use crate::stall::Charges;
 use crate::tree::Tree;
 use base::clock::Clock;
 use base::rng::Rng;
+use base::sync::atomic::{AtomicU64, Ordering};
+use base::sync::{Mutex, RwLock};
 use base::{Error, FileNum, KeyspaceId, Result, SeqNo};
 use manifest::{Manifest, RunId, State, VersionEdit};
-use parking_lot::{Mutex, RwLock};
 use sstable::TableCache;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use vfs::{FileLock, Fs};
 
@@ -61,7 +61,7 @@ pub(crate) struct Engine {
     pub(crate) next_run: AtomicU64,
     pub(crate) rng: Mutex<Rng>,
     /// Set when the database closes: running compactions stop, no new jobs are made.
-    pub(crate) closing: AtomicBool,
+    pub(crate) closing: std::sync::atomic::AtomicBool,
     /// Background jobs handed to the executor and not finished.
     pub(crate) jobs: AtomicU64,
     /// Flushes take only memtables frozen at or before this; a checkpoint lowers it for a moment.

@@ -1,7 +1,7 @@
 //! Waiting for background work, without polling.
 
 use crate::executor::Executor;
-use parking_lot::{Condvar, Mutex};
+use base::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 /// Something changed: a job ended, space came back, the database was closed.

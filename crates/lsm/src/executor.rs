@@ -3,11 +3,11 @@
 //! The engine hands over jobs and waits on events. It never starts a thread itself, so that with
 //! [`ManualExecutor`] a whole database runs on the thread of the caller, in an order picked by a seed.
 
-use parking_lot::{Condvar, Mutex};
+use base::sync::thread::JoinHandle;
+use base::sync::{Condvar, Mutex, MutexGuard, thread};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What is done first when several jobs wait.
@@ -64,7 +64,10 @@ pub struct ThreadExecutor {
 
 struct Shared {
     queue: Mutex<Queue>,
+    /// Signalled when there may be something to do for a worker.
     changed: Condvar,
+    /// Signalled at shutdown. Ticks wait here: a wait that every job cut short would never see its interval end.
+    ended: Condvar,
     low_max: usize,
 }
 
@@ -98,6 +101,7 @@ impl ThreadExecutor {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             changed: Condvar::new(),
+            ended: Condvar::new(),
             low_max: threads.saturating_sub(1).max(1),
         });
         let executor = Arc::new(ThreadExecutor { shared, threads: Mutex::default() });
@@ -108,11 +112,10 @@ impl ThreadExecutor {
         executor
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the seam that the ban points to")]
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) {
         // Without its threads a database could neither flush nor close; a process that cannot
         // start one is refused when the first write waits, not here.
-        if let Ok(handle) = std::thread::Builder::new().name(name.into()).spawn(run) {
+        if let Ok(handle) = thread::spawn(name, run) {
             self.threads.lock().push(handle);
         }
     }
@@ -129,7 +132,7 @@ fn work(shared: &Shared) {
             continue;
         };
         let priority = job.priority;
-        parking_lot::MutexGuard::unlocked(&mut queue, || (job.run)());
+        MutexGuard::unlocked(&mut queue, || (job.run)());
         if priority == Priority::Low {
             queue.low_running -= 1;
             shared.changed.notify_one();
@@ -147,7 +150,7 @@ impl Executor for ThreadExecutor {
             Priority::High => queue.high.push_back(job),
             Priority::Low => queue.low.push_back(job),
         }
-        // A ticking thread may be woken in place of a worker, so all are.
+        // A worker may be woken for a job that it may not take, so all are.
         self.shared.changed.notify_all();
     }
 
@@ -156,11 +159,8 @@ impl Executor for ThreadExecutor {
         self.spawn("esker-tick", move || {
             let mut queue = shared.queue.lock();
             while !queue.stopped {
-                let waited = shared.changed.wait_for(&mut queue, interval);
-                if waited.timed_out()
-                    && !queue.stopped
-                    && !parking_lot::MutexGuard::unlocked(&mut queue, &mut tick)
-                {
+                shared.ended.wait_while_for(&mut queue, |queue| !queue.stopped, interval);
+                if !queue.stopped && !MutexGuard::unlocked(&mut queue, &mut tick) {
                     return;
                 }
             }
@@ -176,6 +176,7 @@ impl Executor for ThreadExecutor {
             let mut queue = self.shared.queue.lock();
             queue.stopped = true;
             self.shared.changed.notify_all();
+            self.shared.ended.notify_all();
             (std::mem::take(&mut queue.high), std::mem::take(&mut queue.low))
         };
         drop(dropped);

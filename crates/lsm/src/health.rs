@@ -1,9 +1,9 @@
 //! The states of the engine: what still works after something failed.
 
+use base::sync::Mutex;
+use base::sync::atomic::{AtomicU8, Ordering};
 use base::{Error, Result};
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 /// What a database can still do.
 #[derive(Debug, Clone)]

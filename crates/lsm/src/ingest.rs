@@ -8,11 +8,11 @@ use crate::engine::Engine;
 use crate::metrics::Counters;
 use crate::options::CompactionPolicy;
 use crate::tree::{LEVELS, Tree, View};
+use base::sync::atomic::Ordering;
 use base::{Error, FileName, FileNum, InternalKey, IoContext, Result, SeqNo, ValueKind, limits};
 use manifest::{AddedTable, RunId, TableChanges, TableMeta, Version, VersionEdit};
 use sstable::{TableSummary, TableWriter};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Engine {
     /// Writes `pairs` into tables of `tree` and installs them in one step. Returns their number.

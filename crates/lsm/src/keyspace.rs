@@ -7,10 +7,10 @@ use crate::options::{KeyspaceOptions, WriteOptions};
 use crate::tree::Tree;
 use base::batch::BatchOp;
 use base::checksum::key_hash;
+use base::sync::atomic::Ordering;
 use base::{Result, SeqNo, Slice, ValueKind, limits};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// One ordered key space of a database, with a tree of its own and the log shared with the others.
 ///

@@ -14,12 +14,12 @@ use crate::engine::Engine;
 use crate::options::{Compression, KeyspaceOptions, Options, TreeOptions};
 use crate::tree::{LEVELS, Tree};
 use base::coding::{Reader, put_length_prefixed, put_varint};
+use base::sync::atomic::Ordering;
 use base::{Error, KeyspaceId, Result, SeqNo, limits};
 use manifest::{NewKeyspace, Version, VersionEdit};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Name of the keyspace that every database has.
 pub(crate) const DEFAULT_NAME: &str = "default";

@@ -1,6 +1,6 @@
 //! A rate limit for compaction writes.
 
-use parking_lot::{Condvar, Mutex};
+use base::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 /// Spreads bytes over time: each write is due when those before it have been paid for.

@@ -10,17 +10,18 @@ use crate::tree::{Frozen, Tree};
 use base::batch::Batch;
 use base::clock::Clock;
 use base::rng::Rng;
+use base::sync::atomic::AtomicU64;
+use base::sync::{Mutex, RwLock};
 use base::{Error, FileName, FileNum, IoContext, KeyspaceId, Result, SeqNo};
 use manifest::{
     AddedTable, Manifest, ManifestOptions, NewKeyspace, State, TableChanges, VersionEdit,
 };
-use parking_lot::{Mutex, RwLock};
 use sstable::{BlockCache, TableCache};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use vfs::{FileKind, FileLock, Fs};
 use wal::{ClosedSegment, Log, LogOptions, Lsn, RecoveryMode, Replayed, SegmentToReplay};
 
@@ -250,7 +251,7 @@ fn assemble(
         event: Default::default(),
         // Ids of tables differ from open to open even if the caller gives the same seed: blocks are cached by them.
         rng: Mutex::new(Rng::new(rng.clone().next_u64().wrapping_add(next_file))),
-        closing: AtomicBool::new(false),
+        closing: Default::default(),
         jobs: AtomicU64::new(0),
         flush_barrier: AtomicU64::new(u64::MAX),
         exclusive: Mutex::default(),

@@ -2,8 +2,8 @@
 
 use crate::engine::Engine;
 use crate::executor::Priority;
+use base::sync::Mutex;
 use base::{FileName, IoContext, Result};
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// Free space, in reserves, below which none is made: it would only bring the full disk nearer.

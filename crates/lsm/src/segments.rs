@@ -1,12 +1,12 @@
 //! The files of the log: a spare ready before it is needed, old ones recycled.
 
 use crate::engine::Engine;
+use base::sync::Mutex;
+use base::sync::atomic::AtomicBool;
 use base::{Error, FileName, FileNum, IoContext, Result};
 use manifest::VersionEdit;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 use wal::{ClosedSegment, Log, Lsn, PreparedSegment};
 
 /// Removed segments kept for reuse: a recycled file is written without page faults or new metadata.

@@ -1,12 +1,13 @@
 //! Snapshots: moments that compactions must keep readable.
 
+use crate::commit::CommitQueue;
 use crate::db::Handle;
 use crate::engine::Engine;
 use crate::iter::{Cursor, KeyRange, Range};
 use crate::keyspace::Keyspace;
 use crate::tree::Tree;
+use base::sync::Mutex;
 use base::{Result, SeqNo, Slice};
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,6 +16,27 @@ use std::sync::Arc;
 pub(crate) struct Snapshots(Mutex<BTreeMap<SeqNo, usize>>);
 
 impl Snapshots {
+    /// Registers a reader of the newest visible moment.
+    pub(crate) fn register(&self, commits: &CommitQueue) -> SeqNo {
+        let mut list = self.0.lock();
+        // Read under the lock: a compaction that lists the snapshots later keeps this moment, and one that
+        // listed them earlier had nothing newer than it among its inputs.
+        let seq = commits.visible();
+        *list.entry(seq).or_default() += 1;
+        seq
+    }
+
+    /// Takes back one [`register`](Self::register).
+    pub(crate) fn release(&self, seq: SeqNo) {
+        let mut list = self.0.lock();
+        if let Some(count) = list.get_mut(&seq) {
+            *count -= 1;
+            if *count == 0 {
+                list.remove(&seq);
+            }
+        }
+    }
+
     /// All of them, ascending.
     pub(crate) fn list(&self) -> Vec<SeqNo> {
         self.0.lock().keys().copied().collect()
@@ -35,25 +57,14 @@ struct Registered {
 
 impl Registered {
     fn new(engine: &Arc<Engine>) -> Arc<Self> {
-        let mut list = engine.snapshots.0.lock();
-        // Read under the lock: a compaction that lists the snapshots later keeps this moment, and one that
-        // listed them earlier had nothing newer than it among its inputs.
-        let seq = engine.visible();
-        *list.entry(seq).or_default() += 1;
-        drop(list);
+        let seq = engine.snapshots.register(&engine.commits);
         Arc::new(Registered { engine: Arc::clone(engine), seq })
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut list = self.engine.snapshots.0.lock();
-        if let Some(count) = list.get_mut(&self.seq) {
-            *count -= 1;
-            if *count == 0 {
-                list.remove(&self.seq);
-            }
-        }
+        self.engine.snapshots.release(self.seq);
     }
 }
 

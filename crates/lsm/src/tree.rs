@@ -1,14 +1,14 @@
 //! One keyspace inside the engine: its memtables and its tables.
 
 use crate::options::TreeOptions;
-use arc_swap::{ArcSwap, Guard};
+use base::sync::Mutex;
+use base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use base::sync::{ArcSwap, Guard};
 use base::{KeyspaceId, SeqNo};
 use manifest::Version;
 use memtable::Memtable;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use wal::Lsn;
 
 /// Levels of a tree.

@@ -25,14 +25,16 @@ mod chunks;
 mod names;
 
 use crate::account::Account;
+use base::sync::leaf::{Published, atomic::AtomicU32, atomic::AtomicU64, atomic::Ordering};
 use chunks::Chunks;
+#[cfg(loom)]
+pub(crate) use names::empty_slots;
 pub(crate) use names::{Apart, Appender, Links, Mark, Ref, Slot};
-use names::{NO_CHUNK, UNIT, UNIT_BITS};
-use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
+use names::{HEADER, Header, NO_CHUNK, UNIT, UNIT_BITS, record_units};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The first chunk: small, since tests and idle keyspaces have thousands of memtables.
 const CHUNK_MIN: usize = 512;
@@ -42,19 +44,6 @@ const CHUNK_MAX: usize = UNIT << UNIT_BITS;
 const SHARED_MAX: usize = CHUNK_MAX / 4;
 /// With 256 KiB or more in each (but for the first few) that is at least 8 GiB.
 const CHUNKS_MAX: u32 = (1 << (32 - UNIT_BITS)) - 1;
-
-#[repr(C)]
-struct Header {
-    older: AtomicU32,
-    jump: u32,
-    trailer: u64,
-    value_len: u32,
-    key_len: u16,
-    rank: u8,
-    unused: u8,
-}
-const HEADER: usize = size_of::<Header>();
-const _: () = assert!(HEADER == 24 && align_of::<Header>() <= UNIT, "drawing and struct disagree");
 
 #[derive(Debug)]
 pub(crate) struct Arena {
@@ -94,6 +83,7 @@ impl Arena {
             key_len,
             rank: links.rank,
             unused: 0,
+            published: Published::written(),
         };
         let at = self.chunks.get(record.chunk()).base.load(Ordering::Relaxed);
         // SAFETY: `reserve` gave `record_units` units to this record alone: inside the chunk, 8-aligned,
@@ -214,8 +204,9 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        for chunk in self.chunks.iter_mut() {
-            let (base, bytes) = (*chunk.base.get_mut(), *chunk.bytes.get_mut());
+        for chunk in self.chunks.iter() {
+            let (base, bytes) =
+                (chunk.base.load(Ordering::Relaxed), chunk.bytes.load(Ordering::Relaxed));
             if let Ok(layout) = Layout::from_size_align(bytes, UNIT)
                 && !base.is_null()
             {
@@ -238,16 +229,16 @@ impl<'a> Record<'a> {
     fn header(self) -> &'a Header {
         // SAFETY: `at` is the start of a whole, published record (see `Arena::record`), 8-aligned; only its
         // `older` changes after that, and it is atomic. The arena is borrowed for 'a.
-        unsafe { &*self.at.cast::<Header>() }
+        let header = unsafe { &*self.at.cast::<Header>() };
+        header.published.read();
+        header
     }
-
     #[inline]
     pub(crate) fn key(self) -> &'a [u8] {
         let len = usize::from(self.header().key_len);
         // SAFETY: `append` wrote `key_len` bytes behind the header before it published the record.
         unsafe { std::slice::from_raw_parts(self.at.add(HEADER), len) }
     }
-
     #[inline]
     pub(crate) fn value(self) -> &'a [u8] {
         let header = self.header();
@@ -255,7 +246,6 @@ impl<'a> Record<'a> {
         // SAFETY: `append` wrote `value_len` bytes behind the key before it published the record.
         unsafe { std::slice::from_raw_parts(self.at.add(start), header.value_len as usize) }
     }
-
     #[inline]
     pub(crate) fn trailer(self) -> u64 {
         self.header().trailer
@@ -277,18 +267,14 @@ impl<'a> Record<'a> {
     }
 }
 
-#[inline]
-fn record_units(key: usize, value: usize) -> usize {
-    (HEADER + key + value).div_ceil(UNIT)
-}
-
 /// `n` empty slots, in pages that the system zeroes when they are first touched.
+#[cfg(not(loom))]
 pub(crate) fn empty_slots(n: usize) -> Box<[Slot]> {
     let Ok(layout) = Layout::array::<Slot>(n.max(1)) else { panic!("size overflow") };
     // SAFETY: the layout is not empty. All-zero bytes are a valid `AtomicU64`, so the slice is
     // initialised; it has the length and layout with which `Box` will free it.
     unsafe {
-        let first = alloc_zeroed(layout).cast::<Slot>();
+        let first = std::alloc::alloc_zeroed(layout).cast::<Slot>();
         if first.is_null() {
             handle_alloc_error(layout);
         }

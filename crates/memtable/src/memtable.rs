@@ -7,10 +7,10 @@ use crate::iter::MemtableIterator;
 use crate::order::Order;
 use crate::tombstones::Tombstones;
 use base::key::unpack_trailer;
+use base::sync::leaf::Mutex;
+use base::sync::leaf::atomic::{AtomicU64, AtomicUsize, Ordering};
 use base::{Fragments, InternalKey, RangeTombstone, SeqNo, ValueKind};
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The sorted in-memory table of one keyspace.
 ///

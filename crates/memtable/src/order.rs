@@ -9,7 +9,7 @@ use crate::account::{Account, Charge, shared_bytes};
 use crate::arena::{Arena, Mark, Record, Ref};
 use crate::fences::Fences;
 use crate::sort::{Entry, merge, shared_len, sort};
-use parking_lot::Mutex;
+use base::sync::leaf::Mutex;
 use std::sync::Arc;
 
 /// Entries that a level holds before it overflows into the next.

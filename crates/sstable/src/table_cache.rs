@@ -1,8 +1,8 @@
 //! Open tables, a bounded number of them.
 
 use crate::{BlockCache, TableReader};
+use base::sync::RwLock;
 use base::{FileName, FileNum, IoContext, Result, SeqNo};
-use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

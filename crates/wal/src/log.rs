@@ -7,10 +7,10 @@
 mod group;
 mod writer;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use base::sync::atomic::{AtomicU64, Ordering};
 
+use base::sync::{Condvar, Mutex};
 use base::{Error, FileNum, Result, limits};
-use parking_lot::{Condvar, Mutex};
 
 use crate::record::Kind;
 use crate::segment::{ClosedSegment, PreparedSegment};

@@ -1,8 +1,8 @@
 //! The table of chunks: grows without moving, so that readers need no lock.
 
 use crate::account::Account;
+use base::sync::leaf::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 
 /// Segment `k` has `8 << k` places.
 const SEGMENTS: usize = 13;
@@ -37,17 +37,17 @@ impl Chunks {
         })[place]
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Chunk> {
-        self.0.iter_mut().filter_map(OnceLock::get_mut).flatten()
+    /// All that exist, and some that do not yet, with a null base.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Chunk> {
+        self.0.iter().filter_map(OnceLock::get).flatten()
     }
 
     /// Bytes of all chunks and of this table, counted one by one.
     #[cfg(test)]
     pub(super) fn recount(&self) -> usize {
-        let chunks = self.0.iter().filter_map(OnceLock::get).flatten();
         let bytes =
             |c: &Chunk| c.bytes.load(std::sync::atomic::Ordering::Relaxed) + size_of::<Chunk>();
-        chunks.map(bytes).sum()
+        self.iter().map(bytes).sum()
     }
 }
 

@@ -1,7 +1,8 @@
 //! The words by which the arena is spoken to: all safe, but with constructors that only the arena sees.
 
+use base::sync::leaf::Published;
+use base::sync::leaf::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a unit, in which offsets are given.
 pub(super) const UNIT: usize = 8;
@@ -9,6 +10,29 @@ pub(super) const UNIT: usize = 8;
 pub(super) const UNIT_BITS: u32 = 17;
 /// In place of the open chunk while there is none.
 pub(super) const NO_CHUNK: u32 = 0xffff;
+
+/// The fixed part of a record, as drawn in [`arena`](super).
+#[repr(C)]
+pub(super) struct Header {
+    pub(super) older: AtomicU32,
+    pub(super) jump: u32,
+    pub(super) trailer: u64,
+    pub(super) value_len: u32,
+    pub(super) key_len: u16,
+    pub(super) rank: u8,
+    pub(super) unused: u8,
+    pub(super) published: Published,
+}
+pub(super) const HEADER: usize = size_of::<Header>();
+const _: () = assert!(
+    cfg!(loom) || HEADER == 24 && align_of::<Header>() <= UNIT,
+    "drawing and struct disagree"
+);
+
+#[inline]
+pub(super) fn record_units(key: usize, value: usize) -> usize {
+    (HEADER + key + value).div_ceil(UNIT)
+}
 
 /// Names one record of the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +58,7 @@ impl Ref {
 
 /// One place of a hash table: a tag and a published reference, or nothing.
 #[repr(transparent)]
+#[cfg_attr(loom, derive(Default))]
 pub(crate) struct Slot(pub(super) AtomicU64);
 
 impl Slot {
@@ -89,4 +114,10 @@ pub(crate) struct Links {
     pub(crate) older: Option<Ref>,
     pub(crate) jump: Option<Ref>,
     pub(crate) rank: u8,
+}
+
+/// `n` empty slots for the checker, whose atomics are not zeroes.
+#[cfg(loom)]
+pub(crate) fn empty_slots(n: usize) -> Box<[Slot]> {
+    (0..n.max(1)).map(|_| Slot::default()).collect()
 }

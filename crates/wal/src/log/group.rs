@@ -5,8 +5,8 @@
 //! A follower returns once the synced position covers it; a sync that was already running when its
 //! bytes were written does not, and it then waits for, or leads, the next one.
 
+use base::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use base::{Error, IoContext, Result};
 
