@@ -70,7 +70,8 @@ impl Engine {
     /// The debt that concerns a write to `trees`: 0 and less is none, 1 and more is the hard limit.
     fn debt(&self, trees: &[Arc<Tree>]) -> f64 {
         let mut debt = self.memory.pressure();
-        for tree in trees {
+        // A dropped keyspace is never flushed again; the write is refused where it is logged.
+        for tree in trees.iter().filter(|t| !t.is_dropped()) {
             let frozen = tree.frozen_count.load(Ordering::Acquire);
             if frozen > FROZEN_SOFT {
                 debt = debt.max(way(frozen, FROZEN_SOFT, FROZEN_HARD));

@@ -16,7 +16,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// Seeds of an ordinary run, and operations of each.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 const OPS: usize = 2000;
 /// Tries spent on making a failing list shorter.
 const SHRINK_TRIES: usize = 300;

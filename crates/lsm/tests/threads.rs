@@ -366,6 +366,21 @@ fn a_dropped_keyspace_gives_its_memory_back() {
     assert!(tables > 0 && tables == in_use, "{tables} files, {in_use} in use");
 }
 
+/// A keyspace dropped with many memtables waiting will never flush them.
+#[test]
+fn a_write_to_a_dropped_keyspace_is_refused_however_full_it_was() {
+    let (db, executor) = open_by_hand(&MemFs::new(), tight());
+    let options = KeyspaceOptions::new().memtable_size_bytes(1 << 10);
+    let other = db.keyspace("other", options).unwrap();
+    let frozen = || executor.waiting().contains(&"flush") && db.metrics().memtables_frozen >= 4;
+    for n in (0..100u8).take_while(|_| !frozen()) {
+        other.put([n], [n; 1100]).unwrap();
+    }
+    assert!(frozen(), "{}", db.metrics());
+    db.drop_keyspace("other").unwrap();
+    assert!(matches!(other.put(b"k", b"v"), Err(lsm::Error::KeyspaceNotFound { .. })));
+}
+
 fn fifo(max_bytes: u64) -> Options {
     let policy: CompactionPolicy = Fifo { max_bytes, ttl_micros: None }.into();
     tight().compaction(policy)
