@@ -113,10 +113,20 @@ impl History {
 
     /// Everything up to the last `Buffered` commit is durable.
     pub(crate) fn buffered_synced(&mut self) {
-        for commit in self.tail.drain(..self.buffered) {
+        self.synced_to(self.buffered);
+    }
+
+    /// Everything up to the last commit that touched `space` is durable.
+    pub(crate) fn space_synced(&mut self, space: u32) {
+        let touches = |commit: &Commit| commit.iter().any(|(id, _)| *id == space);
+        self.synced_to(self.tail.iter().rposition(touches).map_or(0, |last| last + 1));
+    }
+
+    fn synced_to(&mut self, count: usize) {
+        for commit in self.tail.drain(..count) {
             self.durable.apply(&commit);
         }
-        self.buffered = 0;
+        self.buffered = self.buffered.saturating_sub(count);
     }
 
     /// A keyspace comes or goes, durably.

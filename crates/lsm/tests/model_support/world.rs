@@ -185,11 +185,13 @@ impl World {
 
     fn run_upkeep(&mut self, op: &Op) {
         match op {
-            Op::Flush(slot) => {
-                match slot {
-                    Some(slot) => self.space(*slot).handle.flush().expect("flush"),
-                    None => self.db().flush().expect("flush"),
-                }
+            Op::Flush(Some(slot)) => {
+                let Space { id, handle } = self.space(*slot).clone();
+                handle.flush().expect("flush");
+                self.history.space_synced(id);
+            }
+            Op::Flush(None) => {
+                self.db().flush().expect("flush");
                 self.history.synced();
             }
             Op::Compact(slot, bounds) => self.compact(*slot, bounds),
@@ -446,13 +448,14 @@ impl World {
     }
 
     fn compact(&mut self, slot: usize, bounds: &Bounds) {
-        let done = self.space(slot).handle.compact_range(bounds.clone());
+        let Space { id, handle } = self.space(slot).clone();
+        let done = handle.compact_range(bounds.clone());
         if is_inverted(bounds) {
             assert_eq!(done.expect_err("inverted range").kind(), ErrorKind::FixCall);
             return;
         }
         done.expect("compact_range");
-        self.history.synced();
+        self.history.space_synced(id);
     }
 
     fn metrics(&self) {
