@@ -107,7 +107,7 @@ impl WriteBatch {
         let engine = &self.handle.engine;
         let durability = options.into().durability.unwrap_or(engine.options.durability);
         if self.builder.is_empty() {
-            return engine.health.check_writable();
+            return engine.write_nothing(durability);
         }
         engine.write(Payload::Many(&mut self.builder), &self.trees, durability, None)?;
         Ok(())

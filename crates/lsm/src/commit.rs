@@ -273,6 +273,14 @@ impl Engine {
         self.sync_log(self.segments.log()?.end())
     }
 
+    /// A write without operations: with [`Durability::Sync`] it still makes all earlier writes durable.
+    pub(crate) fn write_nothing(&self, durability: Durability) -> Result<()> {
+        match durability {
+            Durability::Sync => self.sync(),
+            Durability::Buffered | Durability::Memory => self.health.check_writable(),
+        }
+    }
+
     /// The background sync: for `Buffered` writes since the last one.
     pub(crate) fn sync_if_due(&self) -> Result<()> {
         let due = self.commits.lock().sync_due;

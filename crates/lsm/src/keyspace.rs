@@ -133,7 +133,8 @@ impl Keyspace {
         check_range(lower, upper)?;
         let (start, end) = (range_start(lower), range_end(upper));
         if start >= end {
-            return self.handle.engine.health.check_writable();
+            let engine = &self.handle.engine;
+            return engine.write_nothing(engine.options.durability);
         }
         self.write_one(ValueKind::RangeDelete, &start, &end, WriteOptions::default())
     }

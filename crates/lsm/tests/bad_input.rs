@@ -244,16 +244,16 @@ fn a_keyspace_of_another_database_is_refused() {
 #[test]
 fn contradicting_options_are_all_named_at_once() {
     let options = Options::default()
-        .memtable_size_bytes(10usize)
-        .block_size_bytes(1usize)
-        .filter_bits_per_key(99u32)
-        .background_threads(0usize)
-        .log_segment_bytes(1u64)
-        .log_bytes_max(0u64)
-        .open_files_max(0usize)
-        .memory_budget_bytes(5usize)
+        .memtable_size_bytes(10)
+        .block_size_bytes(1)
+        .filter_bits_per_key(99)
+        .background_threads(0)
+        .log_segment_bytes(1)
+        .log_bytes_max(0)
+        .open_files_max(0)
+        .memory_budget_bytes(5)
         .sync_interval(Duration::ZERO)
-        .rate_limit_bytes_per_second(1u64);
+        .rate_limit_bytes_per_second(1);
     let names = [
         "memtable_size_bytes",
         "block_size_bytes",

@@ -108,8 +108,7 @@ enum Outcome {
 
 /// Fills a database with every kind of file and entry.
 fn build(name: &'static str, closed: bool) -> Base {
-    let options =
-        compressed(small_options()).manifest_rotate_bytes(1u64 << 20).disk_reserve_bytes(0u64);
+    let options = compressed(small_options()).manifest_rotate_bytes(1 << 20).disk_reserve_bytes(0);
     let fs = MemFs::new();
     let mut oracle = Oracle::new();
     let (db, _executor) = open(Arc::new(fs.clone()), DIR, &options, 3).unwrap();

@@ -10,11 +10,11 @@ mod crash_support;
 use crash_support::drive::{Driver, Mix};
 use crash_support::explore::{Counts, Effort, Explorer};
 use crash_support::{DIR, compressed, env, lazy, open, small_options, tiered};
-use lsm::Options;
+use lsm::{Durability, Options};
 use std::sync::Arc;
 use testkit::oracle::Oracle;
 use testkit::rng::Rng;
-use vfs::MemFs;
+use vfs::{CrashProfile, MemFs};
 
 struct Workload {
     name: &'static str,
@@ -86,7 +86,7 @@ fn batches_over_keyspaces_with_mixed_durabilities() {
 fn flushes_and_compactions() {
     crash_everywhere(&Workload {
         name: "flushes",
-        options: compressed(small_options()).memtable_size_bytes(1024usize),
+        options: compressed(small_options()).memtable_size_bytes(1024),
         mix: Mix {
             single: 20,
             batch: 10,
@@ -110,8 +110,8 @@ fn rotation_of_log_and_manifest_at_every_step() {
     crash_everywhere(&Workload {
         name: "rotation",
         options: small_options()
-            .log_bytes_max(8u64 << 10)
-            .manifest_rotate_bytes(0u64)
+            .log_bytes_max(8 << 10)
+            .manifest_rotate_bytes(0)
             .compaction(tiered()),
         mix: Mix {
             single: 20,
@@ -135,7 +135,7 @@ fn rotation_of_log_and_manifest_at_every_step() {
 fn keyspaces_come_and_go() {
     crash_everywhere(&Workload {
         name: "keyspaces",
-        options: small_options().manifest_rotate_bytes(1u64).memtable_size_bytes(2048usize),
+        options: small_options().manifest_rotate_bytes(1).memtable_size_bytes(2048),
         mix: Mix {
             single: 10,
             batch: 10,
@@ -160,7 +160,7 @@ fn keyspaces_come_and_go() {
 fn checkpoints_and_all_the_rest() {
     crash_everywhere(&Workload {
         name: "checkpoints",
-        options: compressed(small_options()).compaction(lazy()).memtable_size_bytes(2048usize),
+        options: compressed(small_options()).compaction(lazy()).memtable_size_bytes(2048),
         mix: Mix {
             single: 12,
             batch: 12,
@@ -173,6 +173,7 @@ fn checkpoints_and_all_the_rest() {
             create: 2,
             drop: 1,
             checkpoint: 2,
+            ingest: 1,
             reopen: 1,
             snapshot: 2,
             ..Mix::default()
@@ -182,10 +183,36 @@ fn checkpoints_and_all_the_rest() {
     });
 }
 
+#[test]
+fn ingests_between_writes() {
+    crash_everywhere(&Workload {
+        name: "ingests",
+        options: small_options().memtable_size_bytes(4096).block_cache_bytes(0),
+        mix: Mix {
+            single: 10,
+            batch: 10,
+            range: 3,
+            sync: 1,
+            flush: 1,
+            compact: 1,
+            step: 10,
+            tick: 1,
+            create: 1,
+            drop: 1,
+            ingest: 6,
+            reopen: 1,
+            snapshot: 1,
+            ..Mix::default()
+        },
+        steps: 90,
+        large_values: false,
+    });
+}
+
 /// Blocks are cached by the id of their table, and ids come from the seed: a second open must not draw the same ones.
 #[test]
 fn one_seed_at_every_open_gives_different_tables() {
-    let (fs, options) = (MemFs::new(), small_options().block_cache_bytes(1usize << 20));
+    let (fs, options) = (MemFs::new(), small_options().block_cache_bytes(1 << 20));
     for round in 0..4u8 {
         let (db, _) = open(Arc::new(fs.clone()), DIR, &options, 7).unwrap();
         for i in 0..20u8 {
@@ -198,5 +225,23 @@ fn one_seed_at_every_open_gives_different_tables() {
             assert!(pairs.iter().all(|(k, v)| k[0] == old && *v == [old; 40]), "round {round}");
         }
         db.close().unwrap();
+    }
+}
+
+/// A `Sync` write makes all earlier writes durable, also if it holds nothing itself.
+#[test]
+fn an_empty_sync_write_is_a_barrier() {
+    let options = small_options().durability(Durability::Sync);
+    for way in 0..2 {
+        let fs = MemFs::new();
+        let (db, _) = open(Arc::new(fs.clone()), DIR, &options, 1).unwrap();
+        db.put_with("a", "1", Durability::Buffered).unwrap();
+        match way {
+            0 => db.batch().commit().unwrap(),
+            _ => db.delete_range("x".."x").unwrap(),
+        }
+        let after = fs.crash(CrashProfile::DropAll, 0);
+        let (db, _) = open(Arc::new(after), DIR, &options, 1).unwrap();
+        assert!(db.contains_key("a").unwrap(), "way {way}");
     }
 }

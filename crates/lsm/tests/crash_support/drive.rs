@@ -132,6 +132,9 @@ impl Driver {
     }
 
     fn ack(&mut self, commit: usize, durability: Durability) {
+        if std::env::var_os("ESKER_CRASH_TRACE").is_some() {
+            println!("  op {}: commit {commit} acked {durability:?}", self.fs.op_count());
+        }
         match durability {
             Durability::Sync => self.oracle.sync(commit),
             Durability::Buffered => self.oracle.ack(commit),
@@ -169,6 +172,10 @@ impl Driver {
         while left >= weights[kind] {
             left -= weights[kind];
             kind += 1;
+        }
+        if std::env::var_os("ESKER_CRASH_TRACE").is_some() {
+            let (op, commits) = (self.fs.op_count(), self.oracle.model().commits());
+            println!("op {op}: kind {kind}, {commits} commits, {} synced", self.oracle.synced());
         }
         match kind {
             0 => self.single(),

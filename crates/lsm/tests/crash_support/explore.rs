@@ -84,6 +84,11 @@ impl Explorer<'_> {
                     Ok(Err(wrong)) => wrong,
                     Err(panic) => format!("panic: {}", text_of(&*panic)),
                 };
+                for near in history.iter().filter(|s| s.op().index + 8 > snapshot.op().index) {
+                    if near.op().index <= snapshot.op().index + 3 {
+                        println!("  {:?}", near.op());
+                    }
+                }
                 panic!("seed {seed} after {:?} {profile:?} image {image}: {wrong}", snapshot.op());
             }
         }

@@ -31,14 +31,14 @@ pub(crate) fn number_of(name: &str) -> u32 {
 /// Everything small, so that everything happens often.
 pub(crate) fn small_options() -> Options {
     Options::default()
-        .memtable_size_bytes(8usize << 10)
-        .block_cache_bytes(16usize << 10)
-        .block_size_bytes(256usize)
-        .log_segment_bytes(4u64 << 10)
-        .log_bytes_max(24u64 << 10)
-        .manifest_rotate_bytes(2048u64)
-        .open_files_max(4usize)
-        .disk_reserve_bytes(8u64 << 10)
+        .memtable_size_bytes(8 << 10)
+        .block_cache_bytes(16 << 10)
+        .block_size_bytes(256)
+        .log_segment_bytes(4 << 10)
+        .log_bytes_max(24 << 10)
+        .manifest_rotate_bytes(2048)
+        .open_files_max(4)
+        .disk_reserve_bytes(8 << 10)
         .sync_interval(Duration::from_secs(3600))
         .compaction(leveled())
 }
