@@ -428,7 +428,7 @@ impl Sweep<'_> {
         let fs = self.base.copy();
         damage(&fs);
         self.counts.mutations += 1;
-        let thorough = self.counts.mutations % 16 == 0;
+        let thorough = self.counts.mutations.is_multiple_of(16);
         LARGEST.set(0);
         let judged = catch_unwind(AssertUnwindSafe(|| self.base.judge(&fs, target, thorough)));
         let largest = LARGEST.replace(usize::MAX);

@@ -176,7 +176,6 @@ fn checkpoints_and_all_the_rest() {
             ingest: 1,
             reopen: 1,
             snapshot: 2,
-            ..Mix::default()
         },
         steps: 100,
         large_values: true,
