@@ -40,6 +40,7 @@ mod read;
 mod recover;
 mod reserve;
 mod run_iter;
+mod scan_tombstones;
 #[cfg(test)]
 mod scripted_tests;
 mod segments;

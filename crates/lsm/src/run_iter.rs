@@ -2,7 +2,7 @@
 
 use base::{InternalIterator, InternalKey, Result, SeqNo, Slice};
 use manifest::{Run, TableMeta};
-use memtable::MemtableIterator;
+use memtable::{Memtable, MemtableIterator};
 use sstable::{CacheHint, TableCache, TableIterator};
 use std::sync::Arc;
 
@@ -177,15 +177,22 @@ impl InternalIterator for RunIterator {
 /// One sorted source of a read: a memtable or a run of tables.
 #[derive(Debug)]
 pub(crate) enum Source {
-    Mem(MemtableIterator),
+    /// With the newest sequence number at the time it was made; what came later no scan at that time sees.
+    Mem(MemtableIterator, SeqNo),
     Run(RunIterator),
 }
 
 impl Source {
+    /// Walks a memtable.
+    pub(crate) fn memtable(table: &Arc<Memtable>) -> Source {
+        let newest = table.seq_range().map_or(SeqNo(0), |(_, newest)| newest);
+        Source::Mem(table.iter(), newest)
+    }
+
     /// True if all that the source holds from where it stands up to `end` is known to be older than `seq`.
     pub(crate) fn is_older(&self, seq: SeqNo, end: &[u8]) -> bool {
         match self {
-            Source::Mem(_) => false,
+            Source::Mem(_, newest) => *newest < seq,
             Source::Run(run) => run.is_older(seq, end),
         }
     }
@@ -193,7 +200,7 @@ impl Source {
     /// True if all that the source holds from where it stands back to `start` is known to be older than `seq`.
     pub(crate) fn is_older_back_to(&self, seq: SeqNo, start: &[u8]) -> bool {
         match self {
-            Source::Mem(_) => false,
+            Source::Mem(_, newest) => *newest < seq,
             Source::Run(run) => run.is_older_back_to(seq, start),
         }
     }
@@ -202,7 +209,7 @@ impl Source {
 macro_rules! each {
     ($self:ident, $it:ident => $call:expr) => {
         match $self {
-            Source::Mem($it) => $call,
+            Source::Mem($it, _) => $call,
             Source::Run($it) => $call,
         }
     };

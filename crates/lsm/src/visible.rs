@@ -1,12 +1,12 @@
 //! From internal entries to what a user sees: one version of each key, as of one moment.
 
 use crate::run_iter::{RunIterator, Source, open_table};
+use crate::scan_tombstones::ScanTombstones;
 use crate::tree::View;
 use base::{
-    Error, Fragments, InternalIterator, InternalKey, MergingIterator, Result, SeqNo, Slice,
-    ValueKind,
+    Error, InternalIterator, InternalKey, MergingIterator, Result, SeqNo, Slice, ValueKind,
 };
-use manifest::{Run, UpperBound};
+use manifest::Run;
 use sstable::{CacheHint, TableCache};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 pub(crate) struct VisibleIterator {
     merge: MergingIterator<Source>,
     seq: SeqNo,
-    /// Range tombstones of all sources, as far as visible and inside the bounds.
-    tombstones: Fragments,
+    /// Range tombstones of all sources.
+    tombstones: ScanTombstones,
     bounds: Bounds,
     state: State,
     /// Backward: the current user key. Forward: scratch for the key that is being skipped.
@@ -57,21 +57,18 @@ impl VisibleIterator {
         tables: &Arc<TableCache>,
         hint: CacheHint,
     ) -> Result<Self> {
-        let mut sources: Vec<_> = view
-            .memtables()
-            .filter(|m| m.table.entries() > 0)
-            .map(|m| Source::Mem(m.table.iter()))
-            .collect();
-        let mut tombstones = Vec::new();
-        for mem in view.memtables() {
-            collect(&mem.table.range_tombstones(), &bounds, seq, &mut tombstones);
+        let (mut sources, mut tombstones) = (Vec::new(), ScanTombstones::default());
+        for mem in view.memtables().filter(|m| !m.table.is_empty()) {
+            sources.push(Source::memtable(&mem.table));
+            tombstones.add([mem.table.range_tombstones()]);
         }
         for run in view.version.levels.iter().flat_map(|level| &level.runs) {
             let inside = tables_inside(run, &bounds);
+            let mut parts = Vec::new();
             for meta in inside.iter().filter(|t| t.range_tombstones > 0) {
-                let table = open_table(tables, meta)?;
-                collect(table.range_tombstones(), &bounds, seq, &mut tombstones);
+                parts.push(Arc::clone(open_table(tables, meta)?.range_tombstones()));
             }
+            tombstones.add(parts);
             if !inside.is_empty() {
                 let run = RunIterator::new(Arc::clone(run), Arc::clone(tables), hint);
                 sources.push(Source::Run(run));
@@ -80,7 +77,7 @@ impl VisibleIterator {
         Ok(VisibleIterator {
             merge: MergingIterator::new(sources),
             seq,
-            tombstones: Fragments::new(tombstones),
+            tombstones,
             bounds,
             state: State::Nowhere,
             key: Vec::new(),
@@ -248,15 +245,15 @@ impl VisibleIterator {
                 self.merge.next()?;
                 continue;
             }
-            let tombstone = self.tombstones.newest_covering(entry.user_key, self.seq);
-            let deleted = tombstone.is_some_and(|t| t > entry.seq);
+            let tombstone = self.tombstones.covering(entry.user_key, self.seq);
+            let deleted = tombstone.is_some_and(|t| t.seq > entry.seq);
             if entry.kind == ValueKind::Put && !deleted {
                 self.state = State::Forward;
                 return Ok(());
             }
             self.skip_key_from_current();
             skip = true;
-            self.pass_deleted(tombstone)?;
+            self.pass_deleted()?;
         }
         self.state = State::Nowhere;
         Ok(())
@@ -264,14 +261,13 @@ impl VisibleIterator {
 
     /// Leaves the current entry, which is deleted: to the next one, or, if all that its source holds here is
     /// older than the tombstone, straight to the end of the deleted range.
-    fn pass_deleted(&mut self, tombstone: Option<SeqNo>) -> Result<()> {
-        let fragment = tombstone.and_then(|_| self.tombstones.find(&self.key));
-        if let (Some(seq), Some(fragment), Some(source)) =
-            (tombstone, fragment, self.merge.current_source())
-            && source.is_older(seq, &fragment.end)
+    fn pass_deleted(&mut self) -> Result<()> {
+        if let Some(tombstone) = self.tombstones.covering(&self.key, self.seq)
+            && let Some(source) = self.merge.current_source()
+            && source.is_older(tombstone.seq, tombstone.end)
         {
-            let end = fragment.end.clone();
-            return self.merge.skip_current_source(InternalKey::before_all(&end));
+            let target = InternalKey::before_all(tombstone.end);
+            return self.merge.skip_current_source(target);
         }
         self.merge.next()
     }
@@ -298,13 +294,13 @@ impl VisibleIterator {
                 }
                 self.merge.prev()?;
             }
-            let tombstone = self.tombstones.newest_covering(&self.key, self.seq);
+            let tombstone = self.tombstones.covering(&self.key, self.seq);
             match newest {
-                Some((seq, ValueKind::Put)) if tombstone.is_none_or(|t| t < seq) => {
+                Some((seq, ValueKind::Put)) if tombstone.is_none_or(|t| t.seq < seq) => {
                     self.state = State::Backward;
                     return Ok(());
                 }
-                _ => self.pass_deleted_backward(tombstone)?,
+                _ => self.pass_deleted_backward()?,
             }
         }
         self.state = State::Nowhere;
@@ -313,10 +309,9 @@ impl VisibleIterator {
 
     /// The merge stands before `self.key`, which is deleted. While the source in front stands in the same deleted range, and
     /// all that it holds there is older than the tombstone, it goes straight to the range's start.
-    fn pass_deleted_backward(&mut self, tombstone: Option<SeqNo>) -> Result<()> {
-        let Some(seq) = tombstone else { return Ok(()) };
-        let Some(fragment) = self.tombstones.find(&self.key) else { return Ok(()) };
-        let start = &fragment.start[..];
+    fn pass_deleted_backward(&mut self) -> Result<()> {
+        let Some(tombstone) = self.tombstones.covering(&self.key, self.seq) else { return Ok(()) };
+        let (seq, start) = (tombstone.seq, tombstone.start);
         while self.merge.valid()
             && self.merge.key().user_key >= start
             && self.merge.current_source().is_some_and(|s| s.is_older_back_to(seq, start))
@@ -358,29 +353,4 @@ fn tables_inside<'a>(run: &'a Run, bounds: &Bounds) -> &'a [Arc<manifest::TableM
         Bound::Excluded(key) => tables.partition_point(|t| &t.smallest < key),
     };
     tables.get(from..to).unwrap_or_default()
-}
-
-/// Adds the tombstones of `fragments` that are visible at `seq` and reach into `bounds`.
-fn collect(
-    fragments: &Fragments,
-    bounds: &Bounds,
-    seq: SeqNo,
-    out: &mut Vec<base::RangeTombstone>,
-) {
-    if fragments.is_empty() {
-        return;
-    }
-    let reaches = |start: &[u8], end: &[u8]| {
-        let range = UpperBound { key: end, exclusive: true };
-        let above = match &bounds.0 {
-            Bound::Unbounded => true,
-            Bound::Included(key) | Bound::Excluded(key) => range.admits(key),
-        };
-        above && below_upper(&bounds.1, start)
-    };
-    let visible = fragments.as_slice().iter().filter(|f| reaches(&f.start, &f.end));
-    out.extend(visible.filter_map(|f| {
-        let seq = f.newest_at(seq)?;
-        Some(base::RangeTombstone { start: f.start.clone(), end: f.end.clone(), seq })
-    }));
 }
