@@ -16,6 +16,7 @@ impl Engine {
     /// committed up to it, in every keyspace, and no log is needed.
     pub(crate) fn checkpoint(self: &Arc<Self>, target: &Path) -> Result<()> {
         self.health.check_writable()?;
+        let _call = self.begin_call()?;
         self.check_target(target)?;
         let _no_ingest_or_keyspace_change = self.exclusive.lock();
         let state = self.freeze_state()?;
@@ -54,7 +55,11 @@ impl Engine {
         };
         let flushed = self.wait_flushed(&trees, moment);
         let mut state = self.manifest.lock().state.clone();
-        self.flush_barrier.store(u64::MAX, Ordering::Release);
+        {
+            // Memtables are frozen under the commit lock: each is queued for its flush now, or sees no barrier.
+            let _commit = self.commits.lock();
+            self.flush_barrier.store(u64::MAX, Ordering::Release);
+        }
         trees.iter().for_each(|tree| self.queue_flush(tree));
         flushed?;
         state.last_seq = moment;

@@ -8,27 +8,27 @@ use std::sync::Arc;
 use wal::{ClosedSegment, Lsn};
 
 impl Engine {
-    /// Closes the database; the second call does nothing.
+    /// Closes the database. A second call does nothing but wait for the first: who returns may open it again.
     ///
     /// # Errors
     /// What kept memtables from being flushed. The database is closed all the same, and what was acknowledged is in the
     /// log.
     pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
-        if self.closing.load(Ordering::Acquire) {
+        let mut closed = self.closed.lock();
+        if std::mem::replace(&mut *closed, true) {
             return Ok(());
         }
         let flushed = self.flush_for_close();
         {
             // Writers look at the health under the commit lock: none is between its look and its record.
             let _commit = self.commits.lock();
-            if self.closing.swap(true, Ordering::AcqRel) {
-                return Ok(());
-            }
+            self.closing.store(true, Ordering::Release);
             self.health.close();
         }
         self.limiter.stop();
         self.event.notify();
         self.executor.shutdown();
+        self.wait_for_calls();
         let ended = self.end_log();
         self.delete_recycled();
         self.purge();
@@ -41,7 +41,7 @@ impl Engine {
         if self.health.is_stopped() {
             return Ok(());
         }
-        self.flush_and_wait(&self.all_trees())
+        self.flush_all()
     }
 
     /// Ends the log: durable to its last record, and, if everything in it is in tables, gone.

@@ -143,6 +143,7 @@ impl Engine {
         lower: Bound<&[u8]>,
         upper: Bound<&[u8]>,
     ) -> Result<()> {
+        let _call = self.begin_call()?;
         self.flush_and_wait(std::slice::from_ref(tree))?;
         tree.compactions.lock().manual += 1;
         let done = self.compact_by_hand(tree, lower, upper);

@@ -283,7 +283,7 @@ impl Db {
     /// # Errors
     /// The failure of the flush; it is tried again in the background, and nothing acknowledged is lost.
     pub fn flush(&self) -> Result<()> {
-        self.engine().flush_and_wait(&self.engine().all_trees())
+        self.engine().flush_all()
     }
 
     /// Compacts all tables of the default keyspace that overlap `range` into the lowest level, on this thread.

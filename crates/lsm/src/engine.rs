@@ -1,5 +1,6 @@
 //! The engine: everything that the handles of one open database share.
 
+use crate::calls::Calls;
 use crate::commit::CommitQueue;
 use crate::event::Event;
 use crate::executor::{Executor, Job, Priority};
@@ -31,8 +32,8 @@ use vfs::{FileLock, Fs};
 /// One open database.
 ///
 /// Locks, in the order in which they are taken when several are held:
-/// `exclusive`, `Tree::flush_lock`, `Segments::preparing`, `commit`, `manifest`, `trees`, `Tree::compactions`,
-/// `Tree::view_lock`, and last, held for moments only, `snapshots` and `graveyard`. No lock that a writer takes is held over I/O, but for the
+/// `closed`, `exclusive`, `Tree::flush_lock`, `Segments::preparing`, `Segments::trimming`, `commit`, `manifest`, `trees`, `Tree::compactions`,
+/// `Tree::view_lock`, and last, held for moments only, `calls`, `snapshots` and `graveyard`. No lock that a writer takes is held over I/O, but for the
 /// commit lock while an ingest is installed.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -62,6 +63,9 @@ pub(crate) struct Engine {
     pub(crate) rng: Mutex<Rng>,
     /// Set when the database closes: running compactions stop, no new jobs are made.
     pub(crate) closing: std::sync::atomic::AtomicBool,
+    /// Held by a close, until the end of which others wait; true after it.
+    pub(crate) closed: Mutex<bool>,
+    pub(crate) calls: Calls,
     /// Background jobs handed to the executor and not finished.
     pub(crate) jobs: AtomicU64,
     /// Flushes take only memtables frozen at or before this; a checkpoint lowers it for a moment.

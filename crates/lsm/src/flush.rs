@@ -14,10 +14,7 @@ impl Engine {
     /// Asks the executor for a flush of `tree`, unless one is waiting already or there is nothing to flush.
     pub(crate) fn queue_flush(self: &Arc<Self>, tree: &Arc<Tree>) {
         let stopped = tree.is_dropped() || self.is_closing() || self.health.is_stopped();
-        if stopped
-            || tree.view().frozen.is_empty()
-            || tree.flush_queued.swap(true, Ordering::AcqRel)
-        {
+        if stopped || !self.has_due(tree) || tree.flush_queued.swap(true, Ordering::AcqRel) {
             return;
         }
         let tree = Arc::clone(tree);
@@ -28,6 +25,13 @@ impl Engine {
                 Err(e) => engine.background_failed(&e),
             }
         });
+    }
+
+    /// True if `tree` has a memtable that may be flushed now. One that has to wait for a checkpoint is queued by that.
+    fn has_due(&self, tree: &Tree) -> bool {
+        let barrier = SeqNo(self.flush_barrier.load(Ordering::Acquire));
+        let due = |m: &Arc<Mem>| m.frozen().is_some_and(|f| f.seq <= barrier);
+        tree.view().frozen.iter().any(due)
     }
 
     fn flush_succeeded(self: &Arc<Self>, tree: &Arc<Tree>) {
@@ -140,6 +144,17 @@ impl Engine {
         if let Some(gone) = trees.iter().find(|t| t.is_dropped()) {
             return Err(Error::KeyspaceNotFound { name: gone.name.clone() });
         }
+        self.flush_trees(trees)
+    }
+
+    /// As [`flush_and_wait`](Self::flush_and_wait) for whatever keyspaces there are: one that is dropped meanwhile needs
+    /// no flush.
+    pub(crate) fn flush_all(self: &Arc<Self>) -> Result<()> {
+        self.health.check_writable()?;
+        self.flush_trees(&self.all_trees())
+    }
+
+    fn flush_trees(self: &Arc<Self>, trees: &[Arc<Tree>]) -> Result<()> {
         let last = {
             let commit = self.commits.lock();
             trees.iter().for_each(|tree| self.freeze(&commit, tree));

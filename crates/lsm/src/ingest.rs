@@ -34,6 +34,7 @@ impl Engine {
         }
         let count = output.tables.iter().map(|t| t.entries).sum();
         if count > 0 {
+            let _call = self.begin_call()?;
             self.fs.sync_dir(&self.dir).context("sync directory", &self.dir)?;
             let bytes = output.tables.iter().map(|t| t.size_bytes).sum();
             self.install_behind_gate(tree, output.tables)?;
@@ -146,6 +147,7 @@ impl<'a> IngestOutput<'a> {
         let writer = match &mut self.writer {
             Some((_, writer)) => writer,
             none => {
+                let _call = self.engine.begin_call()?;
                 let num = self.engine.new_file();
                 self.files.push(num);
                 &mut none.insert((num, self.engine.create_table(self.tree, num)?)).1
@@ -180,6 +182,7 @@ impl<'a> IngestOutput<'a> {
 
     fn discard(&mut self) {
         self.writer = None;
+        let Ok(_call) = self.engine.begin_call() else { return };
         for num in self.files.drain(..) {
             // What stays is removed by the next open.
             drop(self.engine.fs.remove_file(&FileName::Table(num).in_dir(&self.engine.dir)));

@@ -132,6 +132,7 @@ impl Engine {
         }
         let tree_options = options.resolve(&self.options)?;
         self.health.check_writable()?;
+        let _call = self.begin_call()?;
         // A later power loss takes a suffix of what happened: not older writes while the keyspace stays.
         self.sync()?;
         let _one_at_a_time = self.exclusive.lock();
@@ -152,6 +153,7 @@ impl Engine {
     /// Drops `tree` and all that is in it. Snapshots and iterators keep what they see.
     pub(crate) fn drop_keyspace(self: &Arc<Self>, tree: &Arc<Tree>) -> Result<()> {
         self.health.check_writable()?;
+        let _call = self.begin_call()?;
         if tree.id == KeyspaceId::DEFAULT {
             return Err(Error::invalid("keyspace", "the default keyspace cannot be dropped"));
         }

@@ -17,6 +17,7 @@
 
 mod batch;
 mod builder;
+mod calls;
 mod checkpoint;
 mod close;
 mod commit;

@@ -252,6 +252,8 @@ fn assemble(
         // Ids of tables differ from open to open even if the caller gives the same seed: blocks are cached by them.
         rng: Mutex::new(Rng::new(rng.clone().next_u64().wrapping_add(next_file))),
         closing: Default::default(),
+        closed: Mutex::default(),
+        calls: Default::default(),
         jobs: AtomicU64::new(0),
         flush_barrier: AtomicU64::new(u64::MAX),
         exclusive: Mutex::default(),

@@ -19,6 +19,9 @@ pub(crate) struct Segments {
     /// Held while a segment is prepared; holds one whose edit failed, which may be listed all the same.
     preparing: Mutex<Option<PreparedSegment>>,
     pub(crate) spare_queued: AtomicBool,
+    /// Held while segments leave log and manifest, oldest first: a crash between two edits in the wrong order would leave
+    /// a log with a hole.
+    trimming: Mutex<()>,
     files: Mutex<Files>,
 }
 
@@ -71,6 +74,7 @@ impl Segments {
 impl Engine {
     /// Sees to it that a spare segment of at least `min_len` bytes is ready; 0 for the usual size.
     pub(crate) fn provide_segment(&self, min_len: u64) -> Result<()> {
+        let _call = self.begin_call()?;
         let mut pending = self.segments.preparing.lock();
         let log = self.segments.log()?;
         self.health.check_writable()?;
@@ -120,6 +124,7 @@ impl Engine {
 
     /// Lets go of log segments whose records are all in tables.
     pub(crate) fn trim_log(&self) -> Result<()> {
+        let _in_order = self.segments.trimming.lock();
         let floor = self.log_floor()?;
         let leaving = {
             let mut files = self.segments.files.lock();
