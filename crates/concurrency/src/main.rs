@@ -1,0 +1,16 @@
+//! Runs schedules: `RUSTFLAGS="--cfg shuttle" cargo run --release -p esker-concurrency -- [schedules] [scenario] [seed]`.
+#![forbid(unsafe_code)]
+
+#[cfg(shuttle)]
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let total = args.next().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    let only = args.next().filter(|name| name != "all");
+    let seed = args.next().and_then(|n| n.parse().ok());
+    concurrency::schedules::run(total, only.as_deref(), seed.unwrap_or(1));
+}
+
+#[cfg(not(shuttle))]
+fn main() {
+    println!("built without --cfg shuttle: there is nothing to run, see docs/concurrency.md");
+}
