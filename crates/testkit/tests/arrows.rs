@@ -45,6 +45,7 @@ const CRATES: &[(&str, u32, &[&str])] = &[
         ],
     ),
     ("esker", 7, &["lsm", "cluster", "raft", "grpc"]),
+    ("concurrency", 7, &["base", "vfs", "memtable", "wal", "manifest", "lsm"]),
     (TESTKIT, 0, &[]),
 ];
 /// For tests only: whoever depends on it does so in `dev-dependencies`.
