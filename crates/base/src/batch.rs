@@ -8,7 +8,8 @@
 //!               kind u8 (ValueKind), keyspace varint, key length varint,
 //!               value length varint (absent for Delete), key, value
 //! ```
-//! A range tombstone has its exclusive end as value.
+//! A range tombstone has its exclusive end as value. One with an empty end covers nothing; the engine notes by such an
+//! operation that a keyspace was created or dropped.
 
 use crate::coding::{Reader, put_varint};
 use crate::{Error, KeyspaceId, Result, SeqNo, ValueKind, limits};

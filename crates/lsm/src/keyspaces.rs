@@ -10,12 +10,14 @@
 //! Unknown tags are skipped; a missing field has the default of `Options`.
 //! ```
 
+use crate::commit::Payload;
 use crate::engine::Engine;
-use crate::options::{Compression, KeyspaceOptions, Options, TreeOptions};
+use crate::options::{Compression, Durability, KeyspaceOptions, Options, TreeOptions};
 use crate::tree::{LEVELS, Tree};
+use base::batch::BatchOp;
 use base::coding::{Reader, put_length_prefixed, put_varint};
 use base::sync::atomic::Ordering;
-use base::{Error, KeyspaceId, Result, SeqNo, limits};
+use base::{Error, KeyspaceId, Result, SeqNo, ValueKind, limits};
 use manifest::{NewKeyspace, Version, VersionEdit};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -88,6 +90,28 @@ fn varint_bytes(value: u64) -> Vec<u8> {
     out
 }
 
+/// What the log says of a keyspace: an operation on no key, a range tombstone without an end whose start is this byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Note {
+    /// The manifest has it from here on.
+    Created = 1,
+    /// The manifest has dropped it.
+    Dropped = 2,
+}
+
+impl Note {
+    /// The note that `op` is; `None` for every operation that a user can make.
+    pub(crate) fn of(op: &BatchOp<'_>) -> Option<Note> {
+        let is_note = op.kind == ValueKind::RangeDelete && op.value.is_empty();
+        match op.key {
+            [1] if is_note => Some(Note::Created),
+            [2] if is_note => Some(Note::Dropped),
+            _ => None,
+        }
+    }
+}
+
 /// The trees of a recovered state.
 ///
 /// The default keyspace follows the options the database is opened with; the others have their own.
@@ -121,7 +145,7 @@ impl Engine {
 
     /// The tree of `name`, made with `options` if there is none.
     pub(crate) fn open_or_create(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         options: &KeyspaceOptions,
     ) -> Result<Arc<Tree>> {
@@ -147,7 +171,15 @@ impl Engine {
         self.apply_edit(&edit, |_| {
             self.trees.write().insert(id, Arc::clone(&tree));
         })?;
+        self.note(id, Note::Created);
         Ok(tree)
+    }
+
+    /// Puts a note into the log behind an edit of the manifest, so that an open notices if the manifest has lost it.
+    fn note(self: &Arc<Self>, keyspace: KeyspaceId, note: Note) {
+        let op = BatchOp { keyspace, kind: ValueKind::RangeDelete, key: &[note as u8], value: &[] };
+        // Without the note a loss that is unlikely anyway is not noticed; the edit itself is durable.
+        drop(self.write(Payload::One(op), &[], Durability::Buffered, None));
     }
 
     /// Drops `tree` and all that is in it. Snapshots and iterators keep what they see.
@@ -177,7 +209,10 @@ impl Engine {
         });
         match dropped {
             // Its files go once no snapshot, iterator or handle holds the tree any more.
-            Ok(()) => drop(self.trim_log()),
+            Ok(()) => {
+                self.note(tree.id, Note::Dropped);
+                drop(self.trim_log());
+            }
             Err(_) => tree.dropped.store(false, Ordering::Release),
         }
         self.event.notify();

@@ -4,7 +4,7 @@ use crate::commit::{CommitQueue, insert_op};
 use crate::engine::{Engine, Store};
 use crate::executor::Executor;
 use crate::health::HealthState;
-use crate::keyspaces::{DEFAULT_NAME, trees_of};
+use crate::keyspaces::{DEFAULT_NAME, Note, trees_of};
 use crate::options::{KeyspaceOptions, Options};
 use crate::tree::{Frozen, Tree};
 use base::batch::Batch;
@@ -512,6 +512,16 @@ impl Replay<'_> {
                 let detail = format!("batch for keyspace #{}, never created", op.keyspace);
                 return Err(Error::corruption(path, offset, detail));
             };
+            match Note::of(&op) {
+                None => {}
+                Some(Note::Created) => continue,
+                Some(Note::Dropped) => {
+                    let name = &tree.name;
+                    let detail =
+                        format!("keyspace {name:?} was dropped, the manifest has it still");
+                    return Err(Error::corruption(path, offset, detail));
+                }
+            }
             if self.engine.is_flushed(tree, seq) {
                 continue;
             }
