@@ -72,7 +72,11 @@ impl<'a> Engine<'a> {
         let (mut top, mut unplaced) = (0u64, 0u64);
         for segment in &self.segments {
             match segment.header() {
-                Some(header) => top = top.max(header.base.saturating_add(header.len)),
+                // Salvage reads a file that a foreign header calls shorter to its end.
+                Some(header) => {
+                    let len = header.len.max(segment.len);
+                    top = top.max(header.base.saturating_add(len));
+                }
                 None => unplaced = unplaced.saturating_add(segment.len),
             }
             for known in [segment.closed, segment.linked_end].into_iter().flatten() {
@@ -167,8 +171,12 @@ impl<'a> Engine<'a> {
     /// Why the segment cannot follow the last one, if so.
     fn break_before(&self, at: usize) -> Option<String> {
         let last = self.last()?;
+        let base = self.segments[at].header()?.base;
         match self.segments[at].link? {
-            Some(previous) if previous == *last => None,
+            Some(previous) if previous == *last && base >= last.end.0 => None,
+            Some(previous) if previous == *last => {
+                Some(format!("segment begins at {base}, before the end of {last:?}"))
+            }
             Some(previous) if previous.num == last.num => {
                 Some(format!("previous segment is {last:?}, the link says {previous:?}"))
             }

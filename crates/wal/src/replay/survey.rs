@@ -143,6 +143,10 @@ fn look_at(
     let bytes = window.at(&file, path, 0, FIRST_RECORD, segment.len.min(FIRST_RECORD as u64))?;
     segment.start = classify(bytes, listed.num);
     segment.damage = judge(&segment, bytes, db_id, all)?;
+    if segment.header().is_some_and(|header| !is_possible(header)) {
+        // Modes that pass over the damage must not count from there.
+        segment.start = Start::Garbage;
+    }
     if let (Start::Header(header), None) = (segment.start, &segment.damage) {
         segment.len = header.len;
     }
@@ -187,14 +191,20 @@ fn judge(
         let (path, found) = (segment.path.clone(), header.version);
         return Err(Error::UnsupportedFormat { path, found, supported: FORMAT_VERSION });
     }
-    if Lsn(header.base) > Lsn(Lsn::MAX.0 * 2)
-        || header.base % 8 != 0
-        || header.len > segment::LEN_MAX
-    {
+    if !is_possible(&header) {
         return Ok(Some((0, format!("impossible base {} or length {}", header.base, header.len))));
     }
     let cut = len < header.len;
     Ok(cut.then(|| (len, format!("segment is cut to {len} of {} bytes", header.len))))
+}
+
+/// Where no log ever gets: sums of offsets stay far from overflow below it.
+const POSITION_MAX: Lsn = Lsn(Lsn::MAX.0 * 2);
+
+fn is_possible(header: &Header) -> bool {
+    Lsn(header.base) <= POSITION_MAX
+        && header.base.is_multiple_of(8)
+        && header.len <= segment::LEN_MAX
 }
 
 fn link_of(bytes: &[u8], identity: FileIdentity) -> Option<Option<ClosedSegment>> {
@@ -202,7 +212,9 @@ fn link_of(bytes: &[u8], identity: FileIdentity) -> Option<Option<ClosedSegment>
     if record.kind != Kind::Link {
         return None;
     }
-    segment::decode_link(record.payload)
+    let link = segment::decode_link(record.payload)?;
+    let possible = link.is_none_or(|previous| previous.end <= POSITION_MAX);
+    possible.then_some(link)
 }
 
 /// From the newest link back: notes where each linked segment ends, and which ones are left out.
