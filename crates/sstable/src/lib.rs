@@ -34,6 +34,9 @@ mod cache;
 mod envelope;
 mod filter;
 mod footer;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod iter;
 mod options;

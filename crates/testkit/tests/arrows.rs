@@ -47,13 +47,33 @@ const CRATES: &[(&str, u32, &[&str])] = &[
     ("esker", 7, &["lsm", "cluster", "raft", "grpc"]),
     ("concurrency", 7, &["base", "vfs", "memtable", "wal", "manifest", "lsm"]),
     (TESTKIT, 0, &[]),
+    (
+        FUZZ_TARGETS,
+        8,
+        &[
+            "base",
+            "vfs",
+            "bloom",
+            "wal",
+            "sstable",
+            "manifest",
+            "compaction",
+            "lsm",
+            TESTKIT,
+        ],
+    ),
+    (TORTURE, 9, &["base", "vfs", "manifest", "lsm", TESTKIT, FUZZ_TARGETS]),
 ];
 /// For tests only: whoever depends on it does so in `dev-dependencies`.
 const TESTKIT: &str = "testkit";
+/// Bodies of the fuzz targets, never published: nothing depends on it.
+const FUZZ_TARGETS: &str = "fuzz-targets";
+/// The reliability programme, never published: only `xtask` depends on it.
+const TORTURE: &str = "torture";
 /// What the umbrella has behind a feature.
 const OPTIONAL_IN_ESKER: &[&str] = &["cluster", "raft", "grpc"];
-/// May hold unsafe code, in one module each.
-const MAY_BE_UNSAFE: &[&str] = &["memtable", "vfs"];
+/// May hold unsafe code, in one module each; the fuzz targets have an allocator.
+const MAY_BE_UNSAFE: &[&str] = &["memtable", "vfs", FUZZ_TARGETS];
 /// Level from which an async runtime is allowed.
 const ASYNC_FROM_LEVEL: u32 = 5;
 const ASYNC_RUNTIMES: &[&str] =
