@@ -10,6 +10,7 @@
 //! | [`ids`], [`limits`] | ids, file names, what is too large |
 //! | [`clock`], [`rng`] | the seams for time and randomness |
 //! | [`sync`] | locks, atomics and threads, with a seam for checkers |
+//! | [`probe`](mod@probe), [`planted`] | for tests of the tests: states to reach, and mistakes to notice |
 //!
 //! # What this crate does not know
 //! Files, logs, tables, levels: it holds the words, not the sentences.
@@ -26,6 +27,8 @@ pub mod iter;
 pub mod key;
 pub mod limits;
 pub mod merging;
+pub mod planted;
+pub mod probe;
 pub mod range_del;
 pub mod rng;
 mod slice;

@@ -119,6 +119,7 @@ impl<I: InternalIterator> MergingIterator<I> {
         let Some(&current) = self.order.first() else {
             return Ok(());
         };
+        crate::probe!("merge turned round");
         let mut user_key = std::mem::take(&mut self.turning_key);
         let key = self.source(current).key();
         let (seq, kind) = (key.seq, key.kind);
@@ -152,6 +153,7 @@ impl<I: InternalIterator> MergingIterator<I> {
             Direction::Backward => source.prev(),
         };
         if let Err(e) = moved {
+            crate::probe!("source of a merge failed");
             self.order.clear();
             return Err(e);
         }

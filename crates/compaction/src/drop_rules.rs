@@ -118,7 +118,7 @@ impl<'a> DropRules<'a> {
     pub fn new(snapshots: &'a [SeqNo], tombstones: &'a Fragments, older: &'a OlderData) -> Self {
         debug_assert!(snapshots.is_sorted(), "snapshots are not sorted");
         DropRules {
-            snapshots,
+            snapshots: if base::planted::is(20) { &[] } else { snapshots },
             tombstones: tombstones.as_slice(),
             older,
             key: Vec::new(),
@@ -147,10 +147,15 @@ impl<'a> DropRules<'a> {
         }
         let stripe = self.snapshots.partition_point(|&snapshot| snapshot < entry.seq);
         if self.stripe == Some(stripe) {
+            base::probe!("older version dropped");
             return Ok(()); // Rule 1.
+        }
+        if self.stripe.is_some() {
+            base::probe!("older version kept for a snapshot");
         }
         self.stripe = Some(stripe);
         if self.is_covered(entry, stripe) {
+            base::probe!("version dropped under a range tombstone");
             return Ok(()); // Rule 2.
         }
         if entry.kind == ValueKind::Delete {
@@ -170,8 +175,13 @@ impl<'a> DropRules<'a> {
         &mut self,
         out: &mut impl FnMut(InternalKey<'_>, &[u8], bool) -> Result<()>,
     ) -> Result<()> {
-        if self.pending.is_some() && !self.older.covers(&self.key) {
-            self.pending = None; // Rule 3: nothing anywhere to hide.
+        if self.pending.is_some() {
+            if self.older.covers(&self.key) && !base::planted::is(21) {
+                base::probe!("tombstone kept for older data");
+            } else {
+                base::probe!("tombstone dropped at the bottom");
+                self.pending = None; // Rule 3: nothing anywhere to hide.
+            }
         }
         self.release(out)
     }
@@ -220,7 +230,7 @@ pub fn kept_tombstones(
     older: &OlderData,
 ) -> Fragments {
     let kept = tombstones.as_slice().iter().filter_map(|f| {
-        let needed_below = older.overlaps(&f.start, &f.end);
+        let needed_below = older.overlaps(&f.start, &f.end) && !base::planted::is(22);
         let mut last = None;
         let mut seqs = f.seqs.clone();
         seqs.retain(|&seq| {
@@ -229,6 +239,9 @@ pub fn kept_tombstones(
             newest && (stripe > 0 || needed_below)
         });
         let kept = Fragment { start: f.start.clone(), end: f.end.clone(), seqs };
+        if kept.seqs.is_empty() {
+            base::probe!("range tombstone dropped at the bottom");
+        }
         (!kept.seqs.is_empty()).then_some(kept)
     });
     // They were disjoint and ascending before some were left out.

@@ -135,7 +135,10 @@ impl Leveled {
             target_table_bytes: self.target_table_bytes,
             reason: "L0 has too many runs",
         };
-        tree.build(wish).or_else(|| self.pick_within_l0(tree))
+        tree.build(wish).or_else(|| {
+            base::probe!("way down from level 0 is blocked");
+            self.pick_within_l0(tree)
+        })
     }
 
     fn pick_within_l0(&self, tree: &Tree<'_>) -> Option<Task> {
@@ -198,6 +201,7 @@ impl Leveled {
         if inside.len() < 2 {
             return None;
         }
+        base::probe!("neighbours come along for free");
         let wider = tree.build(self.step_down(tree, level, seeds(level, run, &inside)))?;
         let limit = self.target_table_bytes.saturating_mul(WIDENED_INPUT_TARGETS_MAX);
         (wider.kind == task.kind && wider.input_bytes() <= limit).then_some(wider)

@@ -71,7 +71,9 @@ impl<'j> Outputs<'j> {
     /// Closes the last table and makes names durable.
     pub(crate) fn finish(&mut self) -> Result<Vec<TableMeta>> {
         self.close(None)?;
-        if !self.created.is_empty() {
+        if self.created.is_empty() {
+            base::probe!("merge without output");
+        } else if !base::planted::is(11) {
             self.job.fs.sync_dir(self.job.dir).context("sync_dir", self.job.dir)?;
         }
         Ok(std::mem::take(&mut self.finished))
@@ -81,6 +83,7 @@ impl<'j> Outputs<'j> {
     pub(crate) fn discard(&mut self) {
         self.current = None;
         for path in self.created.drain(..) {
+            base::probe!("output of a failed merge removed");
             self.job.fs.remove_file(&path).ok();
         }
     }
@@ -89,6 +92,9 @@ impl<'j> Outputs<'j> {
     fn is_full(&mut self, user_key: &[u8]) -> bool {
         let heavy_below = self.next_level.passes_limit(user_key);
         let Some((_, writer)) = &self.current else { return false };
+        if heavy_below {
+            base::probe!("output cut by the level below");
+        }
         heavy_below || writer.file_size_estimate() >= self.job.target_table_bytes
     }
 
@@ -97,14 +103,21 @@ impl<'j> Outputs<'j> {
         self.next_level.bytes = 0;
         let tombstones = match self.tombstones.is_empty() {
             true => Fragments::default(),
+            false if base::planted::is(23) => self.tombstones.clone(),
             false => self.tombstones.clip(self.start.as_deref(), end),
         };
         let (file, mut writer) = match self.current.take() {
             Some(open) => open,
             None if tombstones.is_empty() => return Ok(()),
-            None => self.create()?,
+            None => {
+                base::probe!("output of range tombstones alone");
+                self.create()?
+            }
         };
         if !tombstones.is_empty() {
+            if end.is_some() || self.start.is_some() {
+                base::probe!("range tombstones clipped at a cut");
+            }
             writer.add_range_tombstones(&tombstones)?;
         }
         let table = self.meta(file, writer.finish()?);

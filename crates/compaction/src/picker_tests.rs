@@ -1,9 +1,10 @@
 //! Every policy over arbitrary versions, with several tasks at once, on real tables.
 
-use crate::testing::{Entry, TestTree};
+use crate::policy::View;
+use crate::testing::{Entry, TestTree, any_table};
 use crate::{Fifo, LazyLeveled, Leveled, Policy, SizeTiered};
 use base::{RangeTombstone, SeqNo, ValueKind};
-use manifest::{LEVELS_MAX, RunId};
+use manifest::{AddedTable, LEVELS_MAX, RunId, TableMeta, Version as Manifested};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -305,5 +306,38 @@ proptest! {
         prop_assert!(policy.pick(&checked.tree.view()).is_none());
         let size = checked.tree.version.size_bytes();
         prop_assert!(size <= max_tables * TABLE);
+    }
+}
+
+/// A manifest may say anything of the size of a table. Found by the fuzz target `picker`.
+#[test]
+fn sizes_at_the_end_of_all_numbers_do_not_overflow() {
+    let policies = [
+        Policy::from(Leveled { l0_trigger: 1, base_bytes: 1, ..Leveled::default() }),
+        SizeTiered { min_threshold: 2, max_threshold: 2, ..SizeTiered::default() }.into(),
+        LazyLeveled { runs_per_level: 2, ..LazyLeveled::default() }.into(),
+        Fifo { max_bytes: 1, ttl_micros: None }.into(),
+    ];
+    for policy in policies {
+        let added = (0..12u64).map(|n| {
+            let key = vec![n as u8 % 4];
+            let (file, run) = (base::FileNum(n), RunId(n / 4));
+            let (smallest, largest, size_bytes) = (key.clone(), key, u64::MAX - n);
+            let table = TableMeta { file, smallest, largest, size_bytes, ..any_table() };
+            AddedTable { level: (n / 4) as u32 % 2, run, table }
+        });
+        let version = Manifested::empty().apply(&added.collect::<Vec<_>>(), &[]).expect("valid");
+        let mut running = Vec::new();
+        let view = |running| View {
+            version: &version,
+            running,
+            now_micros: 1,
+            oldest_snapshot: SeqNo::MAX,
+        };
+        while let Some(task) = policy.pick(&view(&running)) {
+            running.push(task);
+        }
+        assert!(!running.is_empty(), "{policy:?}");
+        assert!(policy.debt(&version).l0_runs <= 3);
     }
 }

@@ -74,6 +74,7 @@ pub fn run(task: &Task, job: &Job<'_>) -> Result<Vec<TableMeta>> {
         .and_then(|entries| check_count(task, job, entries))
         .and_then(|()| outputs.finish());
     if done.is_err() {
+        base::probe!("merge failed");
         outputs.discard();
     }
     done
@@ -129,7 +130,11 @@ fn copy<I: InternalIterator + ?Sized>(
 }
 
 fn check_cancel(job: &Job<'_>) -> Result<()> {
-    if job.cancel.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+    if job.cancel.load(Ordering::Relaxed) {
+        base::probe!("merge cancelled by a close");
+        return Err(Error::Closed);
+    }
+    Ok(())
 }
 
 /// All range tombstones of the inputs.
@@ -146,9 +151,10 @@ fn input_tombstones(task: &Task, job: &Job<'_>) -> Result<Fragments> {
 /// error would otherwise lose data for good.
 fn check_count(task: &Task, job: &Job<'_>, read: u64) -> Result<()> {
     let written = task.tables().map(|t| t.entries).fold(0, u64::saturating_add);
-    if read == written {
+    if read == written || base::planted::is(32) {
         return Ok(());
     }
+    base::probe!("merge read fewer entries than were written");
     let first: Option<&Arc<TableMeta>> = task.tables().next();
     let path = FileName::Table(first.map_or(FileNum(0), |t| t.file)).in_dir(job.dir);
     let detail = format!("inputs of the merge have {read} entries, {written} were written");

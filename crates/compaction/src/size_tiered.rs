@@ -76,7 +76,7 @@ impl SizeTiered {
             .into_iter()
             .filter(|bucket| bucket.len() >= self.min_threshold)
             .collect();
-        full.sort_by_key(|b| sizes[b.clone()].iter().sum::<u64>() / b.len() as u64);
+        full.sort_by_key(|b| total(&sizes[b.clone()]) / b.len() as u64);
         for bucket in full {
             let oldest = bucket.end.saturating_sub(self.max_threshold).max(bucket.start);
             let task =
@@ -128,7 +128,7 @@ impl SizeTiered {
         let stretches = (0..=runs.len().checked_sub(width)?).map(|i| i..i + width);
         let cheapest = stretches
             .filter(|s| free[s.clone()].iter().all(|&f| f))
-            .min_by_key(|s| sizes[s.clone()].iter().fold(0u64, |a, &b| a.saturating_add(b)))?;
+            .min_by_key(|s| total(&sizes[s.clone()]))?;
         self.merge(tree, &runs[cheapest], "too many runs")
     }
 
@@ -202,6 +202,11 @@ impl SizeTiered {
                 .fold(0, |a, &b| a.saturating_add(b)),
         }
     }
+}
+
+/// The sum, as far as it fits.
+fn total(sizes: &[u64]) -> u64 {
+    sizes.iter().copied().fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

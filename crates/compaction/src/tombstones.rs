@@ -53,6 +53,7 @@ pub(crate) fn clean_in_place(
     if tree.is_busy(table) || !can_be_cleaned(tree, table) || !is_bottom(tree, level, run, table) {
         return None;
     }
+    base::probe!("table rewritten to lose its tombstones");
     tree.build(Wish {
         seeds: seeds(level, run, std::slice::from_ref(table)),
         output_level: level,

@@ -23,6 +23,7 @@ impl Engine {
         self.fs.create_dir_all(target).context("create directory", target)?;
         let made = self.fill_checkpoint(target, state);
         made.map_err(|e| {
+            base::probe!("failed checkpoint removed");
             self.clear_checkpoint(target);
             match e {
                 // Of the copy, which is gone again: the database itself is well.
@@ -86,6 +87,7 @@ impl Engine {
         match self.fs.hard_link(&from, &to) {
             Ok(()) => Ok(()),
             Err(e) if cannot_link(&e) => {
+                base::probe!("checkpoint by copy");
                 vfs::copy(&*self.fs, &from, &to).context("copy", &to).map(|_| ())
             }
             Err(e) => Err(Error::io("link", &to, e)),

@@ -88,7 +88,7 @@ impl CommitQueue {
     /// queue is in commit order.
     fn enqueue(&self, write: Unpublished, durable: Lsn) {
         let mut waiting = self.unpublished.lock();
-        if waiting.is_empty() && write.synced <= durable {
+        if (waiting.is_empty() && write.synced <= durable) || base::planted::is(38) {
             self.visible.store(write.last_seq.0, Ordering::Release);
         } else {
             waiting.push_back(write);
@@ -98,6 +98,9 @@ impl CommitQueue {
     /// Makes visible all writes at the front of the queue that waited for no more than `durable`.
     fn publish(&self, durable: Lsn) {
         let mut waiting = self.unpublished.lock();
+        if waiting.len() > 1 {
+            base::probe!("several writes wait to be visible");
+        }
         while let Some(write) = waiting.front().filter(|w| w.synced <= durable) {
             self.visible.store(write.last_seq.0, Ordering::Release);
             waiting.pop_front();
@@ -158,6 +161,7 @@ impl Engine {
             let mut commit = self.commits.lock();
             self.health.check_writable()?;
             if let Some(gated) = self.first_obstacle(trees)? {
+                base::probe!("write waited for an ingest");
                 drop(commit);
                 self.wait_for_gate(&gated)?;
                 continue;
@@ -176,6 +180,9 @@ impl Engine {
                 }
             };
             let first = commit.last_seq.plus(1);
+            if base::planted::is(37) {
+                self.commits.publish_direct(first);
+            }
             let last = insert(&payload, &commit, first, start, trees);
             commit.last_seq = last;
             match durability {
@@ -188,6 +195,9 @@ impl Engine {
                 self.check_memory(&commit);
             }
             let (synced, durable) = (commit.sync_wanted, self.segments.log()?.synced());
+            if durability != Durability::Sync && synced > durable {
+                base::probe!("write behind one that waits for its sync");
+            }
             self.commits.enqueue(Unpublished { synced, last_seq: last }, durable);
             drop(commit);
             if self.segments.wants_spare() {
@@ -201,6 +211,7 @@ impl Engine {
     fn first_obstacle(&self, trees: &[Arc<Tree>]) -> Result<Option<Arc<Tree>>> {
         for tree in trees {
             if tree.is_dropped() {
+                base::probe!("write to a dropped keyspace");
                 return Err(Error::KeyspaceNotFound { name: tree.name.clone() });
             }
             if tree.gated.load(Ordering::Acquire) {
@@ -248,7 +259,10 @@ impl Engine {
     /// After a failed append the log says whether it can go on.
     fn log_failed(&self, e: Error) -> Error {
         match &e {
-            Error::Io { .. } | Error::NoSpace { .. } => self.health.degrade(&e),
+            Error::Io { .. } | Error::NoSpace { .. } => {
+                base::probe!("append failed and the log goes on");
+                self.health.degrade(&e);
+            }
             _ => self.health.stop_writes(&e),
         }
         self.event.notify();
@@ -284,6 +298,9 @@ impl Engine {
     /// The background sync: for `Buffered` writes since the last one.
     pub(crate) fn sync_if_due(&self) -> Result<()> {
         let due = self.commits.lock().sync_due;
+        if base::planted::is(41) {
+            return Ok(());
+        }
         if self.segments.log()?.synced() < due { self.sync_log(due) } else { Ok(()) }
     }
 
@@ -296,6 +313,7 @@ impl Engine {
     fn freeze_full(self: &Arc<Self>, commit: &CommitState, trees: &[Arc<Tree>]) {
         for tree in trees {
             if tree.view().active.table.size_bytes() >= tree.options.memtable_size_bytes {
+                base::probe!("memtable frozen for its size");
                 self.freeze(commit, tree);
             }
         }

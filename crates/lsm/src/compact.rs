@@ -43,6 +43,9 @@ impl Engine {
         let version = Arc::clone(&tree.view().version);
         let task =
             tree.options.compaction.pick(&self.policy_view(&version, &compactions.running))?;
+        if !compactions.running.is_empty() {
+            base::probe!("two compactions under way");
+        }
         compactions.running.push(task.clone());
         Some(task)
     }
@@ -90,6 +93,11 @@ impl Engine {
         let changes =
             TableChanges { keyspace: tree.id, added, removed: removed.clone(), flushed_seq: None };
         let edit = VersionEdit { tables: vec![changes], ..VersionEdit::default() };
+        if base::planted::is(48) && task.kind == TaskKind::Merge {
+            for &num in &removed {
+                drop(self.fs.remove_file(&base::FileName::Table(num).in_dir(&self.dir)));
+            }
+        }
         self.apply_edit(&edit, |state| {
             let Some(keyspace) = state.keyspaces.get(&tree.id) else { return };
             let before = tree.view_full();
@@ -133,6 +141,7 @@ impl Engine {
         let Some(rate) = self.options.rate_limit_bytes_per_second.filter(|_| level > 0) else {
             return;
         };
+        base::probe!("compaction under a rate limit");
         self.limiter.wait(self.clock.monotonic_micros(), bytes, rate);
     }
 
@@ -169,6 +178,7 @@ impl Engine {
                 }
                 let mut compactions = tree.compactions.lock();
                 if !compactions.running.is_empty() {
+                    base::probe!("manual compaction waits for others");
                     return None;
                 }
                 let version = Arc::clone(&tree.view().version);

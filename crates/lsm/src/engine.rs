@@ -97,7 +97,8 @@ impl Engine {
 
     /// A run id larger than all before.
     pub(crate) fn new_run(&self) -> RunId {
-        RunId(self.next_run.fetch_add(1, Ordering::Relaxed))
+        let next = self.next_run.fetch_add(1, Ordering::Relaxed);
+        RunId(if base::planted::is(36) { (1 << 40) - next } else { next })
     }
 
     /// An identity for a table, which its checksums are bound to.
@@ -124,6 +125,7 @@ impl Engine {
         if let Some(gone) =
             edit.tables.iter().find(|t| !store.state.keyspaces.contains_key(&t.keyspace))
         {
+            base::probe!("job ended after its keyspace was dropped");
             return Err(Error::KeyspaceNotFound { name: format!("#{}", gone.keyspace) });
         }
         let mut next = store.state.clone();

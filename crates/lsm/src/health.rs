@@ -126,6 +126,9 @@ impl HealthState {
     /// Notes that what failed has succeeded.
     pub(crate) fn recover(&self) {
         let mut errors = self.errors.lock();
+        if errors.retrying.as_ref().is_some_and(Error::is_no_space) {
+            base::probe!("work resumed after a full disk");
+        }
         errors.retrying = None;
     }
 

@@ -29,6 +29,7 @@ impl Engine {
             .try_for_each(|(key, value)| output.add(key.as_ref(), value.as_ref()))
             .and_then(|()| output.finish());
         if let Err(e) = written {
+            base::probe!("failed ingest removed");
             output.discard();
             return Err(e);
         }
@@ -105,9 +106,11 @@ impl Engine {
         let has_bottom = matches!(tree.options.compaction, CompactionPolicy::Leveled(_));
         let version = Arc::clone(&tree.view().version);
         let busy = !tree.compactions.lock().running.is_empty();
-        if !has_bottom || busy || overlaps(&version, tables) {
+        if (!has_bottom || busy || overlaps(&version, tables)) && !base::planted::is(35) {
+            base::probe!("ingest on top");
             return (0, self.new_run());
         }
+        base::probe!("ingest to the bottom");
         let existing = version.levels.get(bottom).and_then(|level| level.runs.last());
         (bottom as u32, existing.map_or_else(|| self.new_run(), |run| run.id))
     }

@@ -186,6 +186,7 @@ impl Keyspace {
             if engine.write(Payload::One(op), trees, durability, Some(&unchanged))? {
                 return Ok(Ok(()));
             }
+            base::probe!("swap looked again");
             // The newer version may still wait for its sync: make it visible before looking again.
             engine.sync_if_waiting()?;
         }
@@ -193,7 +194,7 @@ impl Keyspace {
 
     /// True if nothing newer than `seen` was written to `key`. Under the commit lock.
     fn is_unchanged(&self, key: &[u8], seen: SeqNo, commit: &CommitState) -> bool {
-        if commit.last_seq == seen {
+        if commit.last_seq == seen || base::planted::is(46) {
             return true;
         }
         let (view, hash) = (self.tree.view(), key_hash(key));

@@ -199,6 +199,10 @@ impl Engine {
             tree.dropped.store(true, Ordering::Release);
         }
         let edit = VersionEdit { keyspaces_dropped: vec![tree.id], ..VersionEdit::default() };
+        if base::planted::is(16) {
+            self.trees.write().remove(&tree.id);
+            return Ok(());
+        }
         let dropped = self.sync().and_then(|()| {
             self.apply_edit(&edit, |_| {
                 self.trees.write().remove(&tree.id);

@@ -113,7 +113,8 @@ impl Metrics {
     /// Bytes of all table files in use.
     #[must_use]
     pub fn table_bytes(&self) -> u64 {
-        self.keyspaces.iter().flat_map(|k| &k.levels).map(|l| l.bytes).sum()
+        let levels = self.keyspaces.iter().flat_map(|k| &k.levels);
+        levels.map(|l| l.bytes).fold(0, u64::saturating_add)
     }
 
     /// Bytes written to log and tables for each byte that came in as a batch or an ingested table, since the database was
@@ -139,7 +140,7 @@ impl Engine {
                     runs: level.runs.len(),
                     tables: level.runs.iter().map(|r| r.tables.len()).sum(),
                     bytes: level.size_bytes(),
-                    entries: level.runs.iter().map(|r| r.entries()).sum(),
+                    entries: level.runs.iter().map(|r| r.entries()).fold(0, u64::saturating_add),
                 });
                 KeyspaceMetrics {
                     name: tree.name.clone(),
@@ -171,7 +172,7 @@ impl Engine {
             compactions_running: trees.iter().map(|t| t.compactions.lock().running.len()).sum(),
             compaction_bytes_read: count(&counters.compacted_bytes_read),
             compaction_bytes_written: count(&counters.compacted_bytes_written),
-            compaction_debt_bytes: trees.iter().map(debt).sum(),
+            compaction_debt_bytes: trees.iter().map(debt).fold(0, u64::saturating_add),
             stalls: count(&counters.stalls),
             stalled_micros: count(&counters.stalled_micros),
             background_failures: count(&counters.background_failures),

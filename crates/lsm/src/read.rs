@@ -13,7 +13,10 @@ use base::{Error, Result, SeqNo, Slice, ValueKind};
 #[inline]
 fn is_there(entry: Option<(SeqNo, ValueKind)>, tombstone: Option<SeqNo>) -> bool {
     match (entry, tombstone) {
-        (Some((seq, ValueKind::Put)), Some(deleted)) => seq > deleted,
+        (Some((seq, ValueKind::Put)), Some(deleted)) => {
+            base::probe!("value and range tombstone in one source");
+            seq > deleted
+        }
         (Some((_, kind)), None) => kind == ValueKind::Put,
         _ => false,
     }
@@ -181,6 +184,7 @@ impl<'a, K: AsRef<[u8]>> MultiGet<'a, K> {
         let mut failure = None;
         let (keys, values) = (self.keys, &mut self.values);
         self.open.retain(|&(i, hash)| {
+            let i = if base::planted::is(40) { i & 0xfff } else { i };
             if failure.is_some() {
                 return true;
             }

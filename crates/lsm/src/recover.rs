@@ -187,6 +187,7 @@ fn check_files(parts: &Parts, state: &State, manifest: &Path) -> Result<u64> {
                 _ => false,
             };
         if proves_loss {
+            base::probe!("files prove lost edits");
             let detail =
                 format!("the last edits are gone: it does not know of {name}, which is in use");
             return Err(Error::corruption(manifest, 0, detail));
@@ -343,7 +344,10 @@ impl Engine {
         let kept = if unflushed { replayed.segments } else { Vec::new() };
         if unflushed || !tables.is_empty() {
             // The tail may be in the page cache only, after a kill; what is exposed must be durable.
-            wal::make_durable(&*self.fs, &self.dir, &kept)?;
+            base::probe!("replayed segments kept");
+            if !base::planted::is(15) {
+                wal::make_durable(&*self.fs, &self.dir, &kept)?;
+            }
         }
         let (num, len) = (self.new_file(), self.options.log_segment_bytes);
         let first = wal::prepare_segment(&*self.fs, &self.dir, num, len, None)?;
@@ -424,6 +428,10 @@ impl Engine {
             FileName::Lock | FileName::Current | FileName::Reserve => false,
         };
         for name in names.iter().filter(|n| FileName::parse(n).is_some_and(|n| obsolete(&n))) {
+            if base::planted::is(45) {
+                continue;
+            }
+            base::probe!("leftover file removed");
             let path = self.dir.join(name.file_name().unwrap_or_default());
             self.fs.remove_file(&path).context("remove", &path)?;
         }
@@ -486,6 +494,7 @@ impl Replay<'_> {
     /// Deletes the tables made so far: an open that fails leaves the disk as it was.
     fn discard(&mut self) {
         for table in self.tables.drain(..).flat_map(|changes| changes.added) {
+            base::probe!("table of a failed open removed");
             let path = FileName::Table(table.table.file).in_dir(&self.engine.dir);
             // What stays is removed by the next open.
             drop(self.engine.fs.remove_file(&path));
@@ -507,6 +516,7 @@ impl Replay<'_> {
             // Operations of keyspaces that were dropped, and those that are in tables, are done.
             let Some(tree) = trees.get(&op.keyspace) else {
                 if op.keyspace < self.next_keyspace {
+                    base::probe!("replayed a write of a dropped keyspace");
                     continue;
                 }
                 let detail = format!("batch for keyspace #{}, never created", op.keyspace);
@@ -523,6 +533,7 @@ impl Replay<'_> {
                 }
             }
             if self.engine.is_flushed(tree, seq) {
+                base::probe!("replayed a write that is in tables");
                 continue;
             }
             insert_op(tree, &op, seq, self.start);
@@ -541,6 +552,7 @@ impl Replay<'_> {
 
     /// Writes the memtable of `tree` into a table, which the opening edit will add.
     fn roll(&mut self, tree: &Arc<Tree>, end: Lsn) -> Result<()> {
+        base::probe!("memtable full during the replay");
         tree.freeze(Frozen { seq: self.last_seq, end });
         let mem = tree.view().frozen.first().cloned();
         let Some(mem) = mem else { return Ok(()) };
@@ -561,7 +573,8 @@ impl Replay<'_> {
 impl Engine {
     /// True if the tables of `tree` held `seq` when the database was opened.
     fn is_flushed(&self, tree: &Tree, seq: SeqNo) -> bool {
-        seq.0 <= tree.flushed_seq.load(Ordering::Relaxed)
+        let flushed = tree.flushed_seq.load(Ordering::Relaxed);
+        seq.0 <= flushed + u64::from(base::planted::is(39) && flushed > 0)
     }
 }
 
@@ -571,5 +584,6 @@ pub(crate) fn segments_to_replay(state: &State) -> Vec<SegmentToReplay> {
         num,
         closed: segment.closed.map(ClosedSegment::from),
     };
-    state.segments.iter().map(each).collect()
+    let skip = if base::planted::is(5) { state.segments.len().saturating_sub(2) } else { 0 };
+    state.segments.iter().skip(skip).map(each).collect()
 }

@@ -45,6 +45,7 @@ impl Engine {
         }
         let free = self.fs.free_space(&self.dir).context("inspect", &self.dir)?;
         if free / FREE_MIN < len {
+            base::probe!("disk too full for a reserve");
             return Ok(false);
         }
         let made = self.fs.create_segment(&path, len).context("create", &path);
@@ -58,6 +59,7 @@ impl Engine {
     pub(crate) fn release_reserve(&self) {
         let mut state = self.reserve.0.lock();
         if *state == State::Standing {
+            base::probe!("disk reserve given up");
             drop(self.fs.remove_file(&FileName::Reserve.in_dir(&self.dir)));
             *state = State::Missing;
         }

@@ -18,11 +18,20 @@ pub(crate) struct Snapshots(Mutex<BTreeMap<SeqNo, usize>>);
 impl Snapshots {
     /// Registers a reader of the newest visible moment.
     pub(crate) fn register(&self, commits: &CommitQueue) -> SeqNo {
+        let early = base::planted::is(30).then(|| {
+            let seq = commits.visible();
+            std::thread::yield_now();
+            seq
+        });
         let mut list = self.0.lock();
         // Read under the lock: a compaction that lists the snapshots later keeps this moment, and one that
         // listed them earlier had nothing newer than it among its inputs.
-        let seq = commits.visible();
-        *list.entry(seq).or_default() += 1;
+        let seq = early.unwrap_or_else(|| commits.visible());
+        let readers = list.entry(seq).or_default();
+        if *readers > 0 {
+            base::probe!("two readers of one moment");
+        }
+        *readers += 1;
         seq
     }
 

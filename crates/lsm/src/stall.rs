@@ -51,6 +51,7 @@ impl Engine {
             return Ok(());
         }
         if debt >= 1.0 {
+            base::probe!("write stopped at the hard limit");
             return self.wait_below_limit(trees);
         }
         let bytes = match payload {
@@ -61,6 +62,7 @@ impl Engine {
         let owed = self.charges.0.fetch_add(charge, Ordering::Relaxed) + charge;
         if owed >= WAIT_MIN.as_nanos() as u64 {
             // Whoever crosses the mark waits for all that is saved up.
+            base::probe!("write slowed down");
             let owed = self.charges.0.swap(0, Ordering::Relaxed);
             self.pause(Duration::from_nanos(owed).min(WAIT_MAX));
         }
@@ -100,6 +102,7 @@ impl Engine {
             }
             // The flush or compaction that would help has failed: say so instead of waiting for ever.
             if let Some(e) = self.health.retrying() {
+                base::probe!("write refused for a failing job");
                 return Some(Err(e));
             }
             // One that failed earlier, before something else succeeded, is asked for anew: the next tick may be far away.

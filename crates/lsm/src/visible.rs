@@ -175,6 +175,7 @@ impl VisibleIterator {
                 it.settle_forward(true)
             }),
             State::Backward => self.moved(|it| {
+                base::probe!("scan turned forward");
                 let key = std::mem::take(&mut it.key);
                 it.forward_behind(&key)
             }),
@@ -187,6 +188,7 @@ impl VisibleIterator {
     pub(crate) fn prev(&mut self) -> Result<()> {
         match &self.state {
             State::Forward => self.moved(|it| {
+                base::probe!("scan turned backward");
                 it.skip_key_from_current();
                 while it.merge.valid() && it.merge.key().user_key == &it.key[..] {
                     it.merge.prev()?;
@@ -209,6 +211,7 @@ impl VisibleIterator {
     fn moved(&mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let done = step(self);
         if let Err(e) = &done {
+            base::probe!("iterator failed");
             self.state = State::Failed(e.clone());
         }
         done
@@ -266,6 +269,7 @@ impl VisibleIterator {
             && let Some(source) = self.merge.current_source()
             && source.is_older(tombstone.seq, tombstone.end)
         {
+            base::probe!("deleted range passed over in one step");
             let target = InternalKey::before_all(tombstone.end);
             return self.merge.skip_current_source(target);
         }
@@ -316,6 +320,7 @@ impl VisibleIterator {
             && self.merge.key().user_key >= start
             && self.merge.current_source().is_some_and(|s| s.is_older_back_to(seq, start))
         {
+            base::probe!("deleted range passed over backward");
             self.merge.skip_current_source(InternalKey::before_all(start))?;
         }
         Ok(())

@@ -111,6 +111,7 @@ impl<'a> FrameReader<'a> {
         while more != 0 {
             let next = self.record(end).filter(|r| r.kind == Kind::Data)?;
             let (&flag, part) = next.payload.split_first()?;
+            base::probe!("edit in several records");
             edit.to_mut().extend_from_slice(part);
             (more, end) = (flag, end + next.len);
         }
@@ -124,6 +125,7 @@ impl<'a> FrameReader<'a> {
         let behind = self.position + MARKER_LEN;
         let next = self.record(behind).filter(|r| r.kind == Kind::Data)?;
         (synced(&next, behind) == Some(self.position as u64)).then(|| {
+            base::probe!("hole in place of a marker");
             self.position = behind;
             Item::Marker
         })

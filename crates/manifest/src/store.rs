@@ -150,6 +150,7 @@ impl Manifest {
         let bytes = bytes.ok_or_else(|| Error::corruption(&path, 0, "file is missing"))?;
         let replayed = replay(dir, current.manifest, current.db_id, &bytes)?;
         if replayed.valid_len < current.len {
+            base::probe!("manifest shorter than it was");
             let detail = format!("manifest ends here, it had {} bytes", current.len);
             return Err(Error::corruption(&path, replayed.valid_len, detail));
         }
@@ -192,9 +193,15 @@ impl Manifest {
             return Err(Error::ReadOnly);
         }
         if let Health::Broken(error) = &self.health {
+            base::probe!("edit refused after a failed sync");
             return Err(error.clone());
         }
         if self.must_rotate() {
+            if matches!(self.health, Health::MustRotate) {
+                base::probe!("manifest replaced after a failed append");
+            } else {
+                base::probe!("manifest replaced for its size");
+            }
             return self.rotate(state_after, new_file());
         }
         let appended = self.append_synced(edit);
@@ -267,6 +274,7 @@ impl Manifest {
         match result {
             Ok(()) => {}
             Err(error @ Error::SyncFailed { .. }) => self.health = Health::Broken(error.clone()),
+            Err(_) if base::planted::is(33) => {}
             Err(_) => self.health = Health::MustRotate,
         }
     }
@@ -279,7 +287,9 @@ impl Manifest {
         let identity = FileIdentity::new(self.db_id, self.num);
         let records = encode_edit(identity, file.len(), self.synced, &bytes, self.part_bytes)?;
         file.append(&records).context("append", &path)?;
-        file.sync().map_err(|e| sync_failed("sync", &path, e))?;
+        if !base::planted::is(12) {
+            file.sync().map_err(|e| sync_failed("sync", &path, e))?;
+        }
         self.synced = file.len();
         Ok(())
     }
@@ -290,6 +300,7 @@ impl Manifest {
         let Some(file) = &mut self.file else { return };
         let marker = encode_marker(FileIdentity::new(self.db_id, self.num), self.synced);
         if !marker.is_ok_and(|marker| file.append(&marker).is_ok()) {
+            base::probe!("marker of the manifest failed");
             self.health = Health::MustRotate;
         }
     }
@@ -330,12 +341,14 @@ impl Manifest {
         self.fs.sync_dir(&self.dir).map_err(|e| sync_failed("sync_dir", &self.dir, e))?;
         // Never write behind a torn end.
         if file.len() != self.synced {
+            base::probe!("torn edit dropped");
             self.health = Health::MustRotate;
         }
         self.file = Some(file);
         if proven {
             return Ok(());
         }
+        base::probe!("recovered manifest written anew");
         let num = state.next_file;
         match self.rotate(state, num) {
             Ok(()) => state.next_file = FileNum(num.0.saturating_add(1)),

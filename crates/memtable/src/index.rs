@@ -87,6 +87,7 @@ impl Index {
     #[cold]
     fn grow(&self) -> (u32, &[Slot]) {
         let Some((bits, old)) = self.current() else { return self.publish(BITS_MIN) };
+        base::probe!("hash index of a memtable grew");
         let table = self.table(bits + 1);
         for (tag, record) in old.iter().filter_map(Slot::load) {
             if let Place::Vacant(slot) = probe(table, bits + 1, tag, &mut |_| false) {
@@ -134,7 +135,12 @@ fn probe(table: &[Slot], bits: u32, tag: u32, is_key: &mut impl FnMut(Ref) -> bo
         match table[at].load() {
             None => return Place::Vacant(at),
             Some((t, record)) if t == tag && is_key(record) => return Place::Found(at, record),
-            Some(_) => at = (at + 1) & mask,
+            Some((t, _)) => {
+                if t == tag {
+                    base::probe!("two keys of a memtable share a tag");
+                }
+                at = (at + 1) & mask;
+            }
         }
     }
 }

@@ -79,6 +79,7 @@ impl Order {
         let count = old.count + batch.entries.len();
         let mut levels = old.levels.clone();
         if let Some(reference) = old.reference.filter(|_| batch.skip < old.skip) {
+            base::probe!("keys of a memtable share less than before");
             let shared = &arena.record(reference).key()[..old.skip];
             levels = levels.map(|run| Some(self.run(widen(&run?.entries, shared, batch.skip))));
         }
@@ -98,6 +99,7 @@ impl Order {
         let mut entries = batch;
         for (level, capacity) in levels.iter_mut().zip(CAPACITIES) {
             if let Some(run) = level.take() {
+                base::probe!("runs of a memtable merged");
                 entries = merge(arena, &entries, &run.entries);
             }
             if entries.len() <= capacity {

@@ -116,6 +116,7 @@ fn sort_group(arena: &Arena, entries: &mut [Entry], group: &Group, ties: &mut Ve
         entries.sort_unstable_by(|a, b| compare_records(arena, a.record, b.record));
         return;
     }
+    base::probe!("many keys of a memtable tie");
     let key = |e: &Entry| arena.record(e.record).key();
     // A key that ends among the agreed bytes is a prefix, but for zeros, of all longer ones: it goes first.
     let (mut ended, longer): (Vec<Entry>, Vec<Entry>) =

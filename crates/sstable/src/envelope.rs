@@ -79,7 +79,8 @@ impl Sealer {
         };
         let len = (out.len() - start) as u64;
         out.push(tag.tag());
-        let checksum = block_checksum(out.get(start..).unwrap_or_default(), self.table_id, offset);
+        let (id, place) = bound_to(self.table_id, offset);
+        let checksum = block_checksum(out.get(start..).unwrap_or_default(), id, place);
         out.extend_from_slice(&checksum.to_le_bytes());
         Handle { offset, len }
     }
@@ -171,9 +172,10 @@ impl Opener<'_> {
     fn check<'s>(&self, stored: &'s [u8], handle: Handle) -> Result<(&'s [u8], Compression)> {
         let short = || self.damage(handle, "block shorter than its trailer".into());
         let (tagged, checksum) = stored.split_last_chunk::<CHECKSUM_LEN>().ok_or_else(short)?;
-        let (stored, found) =
-            (u32::from_le_bytes(*checksum), block_checksum(tagged, self.table_id, handle.offset));
-        if stored != found {
+        let (id, place) = bound_to(self.table_id, handle.offset);
+        let (stored, found) = (u32::from_le_bytes(*checksum), block_checksum(tagged, id, place));
+        if stored != found && !base::planted::is(43) {
+            base::probe!("block with a wrong checksum");
             return Err(self.damage(
                 handle,
                 format!("block checksum mismatch stored={stored:#x} found={found:#x}"),
@@ -210,6 +212,12 @@ impl Opener<'_> {
     fn damage(&self, handle: Handle, detail: String) -> Error {
         Error::corruption(self.path, handle.offset, detail)
     }
+}
+
+/// What the checksum of a block depends on besides its bytes.
+#[inline]
+fn bound_to(table_id: u64, offset: u64) -> (u64, u64) {
+    if base::planted::is(27) { (0, 0) } else { (table_id, offset) }
 }
 
 /// A fresh buffer, written once and never copied.

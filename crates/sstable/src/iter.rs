@@ -57,6 +57,7 @@ impl TableIterator {
         lies_ahead: impl FnOnce(InternalKey<'k>) -> bool,
     ) -> InternalKey<'k> {
         let Some(seq) = self.sequence else { return target };
+        base::probe!("seek in an ingested table");
         match lies_ahead(InternalKey::new(target.user_key, seq, ValueKind::Put)) {
             true => InternalKey::before_all(target.user_key),
             false => InternalKey::after_all(target.user_key),
@@ -232,7 +233,11 @@ impl InternalIterator for TableIterator {
             return Ok(());
         }
         // The target may lie between the last entry of its block and the separator.
-        if !self.valid() { self.next_block() } else { Ok(()) }
+        if self.valid() {
+            return Ok(());
+        }
+        base::probe!("seek between a block and its separator");
+        self.next_block()
     }
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<()> {
@@ -248,7 +253,11 @@ impl InternalIterator for TableIterator {
             before = block.upper_bound(target)?;
             Some(before.saturating_sub(1))
         })?;
-        if before == 0 { self.prev_block() } else { Ok(()) }
+        if before > 0 {
+            return Ok(());
+        }
+        base::probe!("backward seek before the first entry of a block");
+        self.prev_block()
     }
 
     #[inline]

@@ -117,6 +117,7 @@ impl TableReader {
     /// Source: the global sequence number of RocksDB's ingested files.
     #[must_use]
     pub fn with_sequence(mut self, sequence: SeqNo) -> TableReader {
+        base::probe!("table opened");
         let unsequenced = self.properties.seq_max == SeqNo(0) && self.properties.entries > 0;
         self.sequence = unsequenced.then_some(sequence);
         self
@@ -133,6 +134,9 @@ impl TableReader {
     #[inline]
     #[must_use]
     pub fn may_contain(&self, hash: u64) -> bool {
+        if base::planted::is(24) && hash >> 52 == 0xfff {
+            return false;
+        }
         match self.filter.get() {
             Some(Some(filter)) => filter.may_contain(hash),
             Some(None) => true,
@@ -186,6 +190,10 @@ impl TableReader {
         };
         let block = self.block(handle, CacheHint::Fill)?;
         match block.get(hash, user_key, snapshot) {
+            Some(None) if self.filter.get().is_some_and(Option::is_some) => {
+                base::probe!("filter let an absent key through");
+                Ok(None)
+            }
             Some(found) => Ok(found.map(|found| {
                 let seq = self.sequence.unwrap_or(found.seq);
                 (block, Found { seq, ..found })
@@ -310,8 +318,14 @@ impl TableReader {
         let filter = match self.read_filter() {
             Ok(filter) => filter,
             // Damage stays; another failure to read may not happen again.
-            Err(e) if e.is_corruption() => None,
-            Err(_) => return None,
+            Err(e) if e.is_corruption() => {
+                base::probe!("damaged filter ignored");
+                None
+            }
+            Err(_) => {
+                base::probe!("filter could not be read");
+                return None;
+            }
         };
         self.filter.get_or_init(|| filter).as_ref()
     }

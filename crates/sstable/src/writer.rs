@@ -224,20 +224,28 @@ impl TableWriter {
         let footer = Footer { top_index, filter, tombstones, properties };
         self.out.extend_from_slice(&footer.encode(self.table_id, self.offset()));
         self.write_out()?;
-        self.file.sync().context("sync", &self.path)?;
+        if !base::planted::is(10) {
+            self.file.sync().context("sync", &self.path)?;
+        }
         Ok(self.summary())
     }
 
     /// Closes the current block, whose separator stands before the user key `next`.
     fn close_block(&mut self, next: Option<&[u8]>) -> Result<()> {
         let payload = self.block.finish();
+        if payload.len() > self.options.block_size_bytes {
+            base::probe!("block larger than its target");
+        }
         self.properties.data_blocks += 1;
         self.properties.block_bytes_max = self.properties.block_bytes_max.max(payload.len() as u64);
         let offset = self.out_offset + self.out.len() as u64;
         let handle = self.sealer.seal(payload, self.options.compression, offset, &mut self.out);
         self.block.clear();
         match next {
-            Some(next) if next == self.last_key => self.index.add(next, self.last_trailer, handle),
+            Some(next) if next == self.last_key => {
+                base::probe!("versions of a key in two blocks");
+                self.index.add(next, self.last_trailer, handle);
+            }
             Some(next) => self.index.add(&shortest_separator(&self.last_key, next), 0, handle),
             None => self.index.add(&self.last_key, 0, handle),
         }
@@ -289,6 +297,7 @@ impl TableWriter {
             }
             if empty || last.end > p.largest {
                 p.largest.clone_from(&last.end);
+                base::probe!("table ends with a range tombstone");
                 p.largest_exclusive = true;
             }
         }
@@ -363,6 +372,7 @@ impl IndexWriter {
     fn add(&mut self, user_key: &[u8], trailer: u64, handle: Handle) {
         self.current.add(user_key, trailer, handle);
         if self.current.len() >= self.partition_bytes {
+            base::probe!("index in several partitions");
             self.done_bytes += self.current.len();
             self.done.push(std::mem::take(&mut self.current));
         }

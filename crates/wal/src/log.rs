@@ -194,6 +194,7 @@ impl Log {
     pub fn mark_synced(&self) -> Result<()> {
         let stated = self.writer.lock().stated();
         if stated >= self.synced().0 {
+            base::probe!("synced position stated already");
             return Ok(());
         }
         debug_assert_eq!(record::framed_len(0), record::HEADER_LEN);

@@ -65,7 +65,9 @@ impl FileIdentity {
     pub fn new(db_id: u64, num: FileNum) -> Self {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&db_id.to_le_bytes());
-        bytes[8..].copy_from_slice(&num.0.to_le_bytes());
+        if !base::planted::is(3) {
+            bytes[8..].copy_from_slice(&num.0.to_le_bytes());
+        }
         FileIdentity(xxh3_64(&bytes))
     }
 
@@ -179,7 +181,7 @@ pub fn decode(bytes: &[u8], identity: FileIdentity, position: u64) -> Result<Rec
     let len = framed_len(payload_len);
     let body = bytes.get(KIND_OFFSET..len).ok_or(Bad::NeedMore(len))?;
     let crc = field(0);
-    if crc32(identity.seed(), &[body]) != crc {
+    if crc32(identity.seed(), &[body]) != crc && !base::planted::is(42) {
         return Err(Bad::Damaged);
     }
     let lag =

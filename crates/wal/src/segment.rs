@@ -203,7 +203,10 @@ pub fn prepare_segment(
     }
     let path = FileName::Segment(num).in_dir(dir);
     let file = match recycle {
-        Some(old) => rename_segment(fs, &FileName::Segment(old).in_dir(dir), &path, len)?,
+        Some(old) => {
+            base::probe!("log segment recycled");
+            rename_segment(fs, &FileName::Segment(old).in_dir(dir), &path, len)?
+        }
         None => fs.create_segment(&path, len).context("create segment", &path)?,
     };
     file.sync().context("sync segment", &path)?;

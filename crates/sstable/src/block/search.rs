@@ -98,9 +98,10 @@ impl Block {
                 let i = first as u32 + hits.trailing_zeros() / 8;
                 hits &= hits - 1;
                 let raw = self.raw(i)?;
-                if self.has_key(i, &raw, user_key)? {
+                if self.has_key(i, &raw, user_key)? || base::planted::is(25) {
                     return Some(Some((i, raw)));
                 }
+                base::probe!("tag of another key in a block");
             }
         }
         Some(None)
@@ -138,7 +139,9 @@ impl Block {
             if i >= self.len || *self.tags()?.get(i as usize)? != 0 {
                 return Some(None);
             }
+            base::probe!("older version of a key in a block");
             if i - first > LINEAR_VERSIONS {
+                base::probe!("many versions of a key in a block");
                 return self.get_by_order(user_key, snapshot);
             }
             raw = self.raw(i)?;

@@ -161,12 +161,22 @@ impl Writer {
         if roll {
             let min_len = segment::len_for(payload.len()).max(segment::LEN_MIN);
             match self.spare.take_if(|spare| spare.len >= min_len) {
-                Some(spare) => self.roll(spare, 0, synced)?,
-                None => return Ok(Err(NeedSegment { min_len })),
+                Some(spare) => {
+                    self.roll(spare, 0, synced)?;
+                    base::probe!("log rolled");
+                }
+                None => {
+                    base::probe!("append without a spare segment");
+                    return Ok(Err(NeedSegment { min_len }));
+                }
             }
         }
         match self.write(kind, payload, synced) {
             Ok(()) => Ok(Ok(roll)),
+            Err(error) if base::planted::is(1) => {
+                self.current.offset += record::framed_len(payload.len()) as u64;
+                Err(error)
+            }
             Err(error) => Err(self.abandon(error, payload.len(), synced)),
         }
     }
@@ -201,6 +211,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
+                base::probe!("roll of the log failed");
                 self.given_up.push(num);
                 Err(error)
             }
@@ -212,6 +223,7 @@ impl Writer {
     fn abandon(&mut self, error: Error, payload_len: usize, synced: u64) -> Error {
         self.sealed = true;
         let Some(spare) = self.spare.take() else {
+            base::probe!("failed append stopped the log");
             return self.fail(Failure::Append(Arc::new(error)));
         };
         if self.roll(spare, record::framed_len(payload_len) as u64, synced).is_err() {
@@ -219,8 +231,12 @@ impl Writer {
         }
         // `synced` does not move: the abandoned segment may hold records that no sync has covered.
         match self.current.file.sync() {
-            Ok(()) => error,
+            Ok(()) => {
+                base::probe!("failed append closed off by a roll");
+                error
+            }
             Err(e) => {
+                base::probe!("sync failed after a failed append");
                 let cause = Error::io("sync segment", &self.current.path, e);
                 self.fail(Failure::Sync(Arc::new(cause)))
             }
@@ -229,6 +245,9 @@ impl Writer {
 
     pub(super) fn install_spare(&mut self, spare: PreparedSegment) {
         let old = self.spare.replace(spare);
+        if old.is_some() {
+            base::probe!("spare segment given up for a larger one");
+        }
         self.given_up.extend(old.map(|old| old.num));
     }
 
@@ -238,6 +257,9 @@ impl Writer {
 
     /// The files that hold bytes behind `synced`, oldest first.
     pub(super) fn unsynced(&self, synced: u64) -> Vec<Written> {
+        if base::planted::is(8) {
+            return vec![self.current.clone()];
+        }
         let all = self.closed.iter().chain([&self.current]);
         all.filter(|segment| segment.end() > synced).cloned().collect()
     }

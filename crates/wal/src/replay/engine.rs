@@ -91,6 +91,7 @@ impl<'a> Engine<'a> {
     fn replay_segment(&mut self, at: usize) -> Result<Flow> {
         let segment = &self.segments[at];
         if segment.superseded {
+            base::probe!("segment left out by a later link");
             self.leave_out(at);
             return Ok(Flow::Next);
         }
@@ -157,8 +158,10 @@ impl<'a> Engine<'a> {
         found: &ClosedSegment,
     ) -> Result<Flow> {
         if known == found {
+            base::probe!("closed segment replayed whole");
             return Ok(Flow::Next);
         }
+        base::probe!("closed segment holds other records");
         let detail =
             format!("records are not those that were recorded: {found:?}, expected {known:?}");
         let flow = self.pass_over(at, found.end_offset, detail)?;
@@ -201,6 +204,7 @@ impl<'a> Engine<'a> {
             return Ok(Flow::Stop);
         }
         if segment.start == Start::Garbage {
+            base::probe!("torn header of a segment");
             self.tear(at, 0, HEADER_LEN as u64)?;
             self.out.dropped.push(self.segments[at].num);
         } else {
@@ -222,6 +226,11 @@ impl<'a> Engine<'a> {
                 Err(Bad::NeedMore(n))
                     if n > want && n as u64 <= segment.len.saturating_sub(offset) =>
                 {
+                    base::probe!("record asked for in two reads");
+                    want = n;
+                    continue;
+                }
+                Err(Bad::NeedMore(n)) if base::planted::is(26) && n > want => {
                     want = n;
                     continue;
                 }
@@ -290,7 +299,11 @@ impl<'a> Engine<'a> {
                 self.out.unused.push(segment.num);
             }
         }
+        if base::planted::is(4) {
+            proof = None;
+        }
         if let Some(synced) = proof {
+            base::probe!("log damaged below the synced position");
             let detail = format!("no valid record, but the log was synced up to position {synced}");
             self.pass_over(blame.0, blame.1, detail)?;
         }
@@ -310,10 +323,12 @@ impl<'a> Engine<'a> {
                 Err(Error::corruption(path, offset, detail))
             }
             RecoveryMode::PointInTime => {
+                base::probe!("damage ended the log, point in time");
                 self.out.skipped.push((path.clone(), offset));
                 Ok(Flow::Stop)
             }
             RecoveryMode::SkipCorrupt => {
+                base::probe!("damage passed over, salvage");
                 let place = (path.clone(), offset);
                 // A break that follows from one already reported is not reported again.
                 if self.out.skipped.is_empty() {
@@ -327,7 +342,12 @@ impl<'a> Engine<'a> {
     /// Bytes are dropped that no sync covered.
     fn tear(&mut self, at: usize, offset: u64, dropped_bytes: u64) -> Result<()> {
         let path = &self.segments[at].path;
-        if self.mode == RecoveryMode::Absolute {
+        if at + 1 < self.segments.len() {
+            base::probe!("torn tail with segments behind it");
+        } else {
+            base::probe!("torn tail in the last segment");
+        }
+        if self.mode == RecoveryMode::Absolute || base::planted::is(44) {
             return Err(Error::corruption(path, offset, "torn tail, refused in mode Absolute"));
         }
         let torn = Torn { path: path.clone(), offset, dropped_bytes };

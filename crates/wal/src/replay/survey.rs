@@ -134,6 +134,7 @@ fn look_at(
     let path = &segment.path;
     let file = match fs.open(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => {
+            base::probe!("listed segment is missing");
             segment.damage = Some((0, "listed segment is missing".into()));
             return Ok(segment);
         }
@@ -160,7 +161,10 @@ fn look_at(
 fn classify(bytes: &[u8], num: FileNum) -> Start {
     match Header::decode(bytes) {
         Some(header) if header.num == num => Start::Header(header),
-        Some(_) => Start::Stale,
+        Some(_) => {
+            base::probe!("recycled segment not used since");
+            Start::Stale
+        }
         None if bytes.iter().take(HEADER_LEN).all(|&b| b == 0) => Start::Blank,
         None => Start::Garbage,
     }

@@ -78,6 +78,7 @@ pub(super) fn next_record(
             }
             at += searched;
             if fresh && at.saturating_sub(zeros_from) >= ZEROS_READ {
+                base::probe!("long blank tail of a segment skipped");
                 at = skip_zeros(segment, at)?;
                 zeros_from = at;
             }
