@@ -328,14 +328,11 @@ fn sizes_at_the_end_of_all_numbers_do_not_overflow() {
         });
         let version = Manifested::empty().apply(&added.collect::<Vec<_>>(), &[]).expect("valid");
         let mut running = Vec::new();
-        let view = |running| View {
-            version: &version,
-            running,
-            now_micros: 1,
-            oldest_snapshot: SeqNo::MAX,
-        };
-        while let Some(task) = policy.pick(&view(&running)) {
-            running.push(task);
+        for _ in 0..20 {
+            let oldest_snapshot = SeqNo::MAX;
+            let view =
+                View { version: &version, running: &running, now_micros: 1, oldest_snapshot };
+            running.extend(policy.pick(&view));
         }
         assert!(!running.is_empty(), "{policy:?}");
         assert!(policy.debt(&version).l0_runs <= 3);
