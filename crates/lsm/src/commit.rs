@@ -114,6 +114,28 @@ impl CommitQueue {
     }
 }
 
+#[cfg(loom)]
+impl CommitQueue {
+    /// The steps of [`Engine::append`] that concern the order, with a log in which every record has length 1.
+    /// Returns the sequence number, and the position to sync if the write has to wait for that.
+    pub(crate) fn commit_for_model(&self, sync: bool, synced: impl Fn() -> Lsn) -> (SeqNo, Lsn) {
+        let mut commit = self.lock();
+        let last = commit.last_seq.plus(1);
+        commit.last_seq = last;
+        if sync {
+            commit.sync_wanted = Lsn(last.0);
+        }
+        let (wanted, durable) = (commit.sync_wanted, synced());
+        self.enqueue(Unpublished { synced: wanted, last_seq: last }, durable);
+        drop(commit);
+        (last, wanted)
+    }
+
+    pub(crate) fn publish_for_model(&self, durable: Lsn) {
+        self.publish(durable);
+    }
+}
+
 /// What a write puts into the log.
 pub(crate) enum Payload<'a> {
     One(BatchOp<'a>),

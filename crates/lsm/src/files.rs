@@ -22,7 +22,7 @@ impl Graveyard {
     }
 
     /// Takes out the files that nobody needs: not in `state`, and held by no version a reader has.
-    fn exhume(&mut self, state: &State) -> Vec<FileNum> {
+    pub(crate) fn exhume(&mut self, state: &State) -> Vec<FileNum> {
         let mut free = Vec::new();
         self.waiting.retain(|&file, metas| {
             let needed = metas.iter().any(|m| m.strong_count() > 0) && !base::planted::is(31);

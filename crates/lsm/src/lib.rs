@@ -36,6 +36,9 @@ mod keyspaces;
 mod limiter;
 mod memory;
 mod metrics;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod models;
 mod options;
 mod read;
 mod recover;

@@ -243,6 +243,9 @@ pub mod thread {
         _name: &str,
         run: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
+        #[cfg(loom)]
+        return loom::thread::Builder::new().stack_size(128 << 10).spawn(run);
+        #[cfg(not(loom))]
         Ok(super::checker::thread::spawn(run))
     }
 }
