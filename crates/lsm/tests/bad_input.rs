@@ -1,10 +1,9 @@
 //! Every way to call the database wrongly: a typed error that says what to do, and nothing changed.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test on the real disk")]
 
-mod crash_support;
+mod support;
 
 use base::limits::{BATCH_OPS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crash_support::{DIR, open, small_options};
 use lsm::{
     Compression, Db, Durability, Error, ErrorKind, Health, Keyspace, KeyspaceOptions, Options,
     Result,
@@ -16,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
+use support::{DIR, open, small_options};
 use vfs::{CrashProfile, MemFs};
 
 fn mem() -> (MemFs, Db) {

@@ -1,9 +1,10 @@
 //! Opens crash images and checks what they show, and crashes again inside that recovery.
 
 use super::drive::{Copy, Driver, Mix, Promise};
-use super::{DIR, check_files, open, read_state};
+use crate::caught::caught;
+use crate::pool::beat;
+use crate::store::{DIR, check_files, open, read_state, show};
 use lsm::{Error, Options};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use testkit::oracle::Oracle;
 use testkit::rng::Rng;
@@ -18,6 +19,7 @@ pub(crate) struct Counts {
     pub(crate) third: u64,
     pub(crate) lying_refused: u64,
     pub(crate) copies: u64,
+    pub(crate) refused: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -28,6 +30,7 @@ impl std::ops::AddAssign for Counts {
         self.third += other.third;
         self.lying_refused += other.lying_refused;
         self.copies += other.copies;
+        self.refused += other.refused;
     }
 }
 
@@ -38,6 +41,10 @@ pub(crate) struct Effort {
     pub(crate) nest_every: u64,
     /// Images taken of each such recovery.
     pub(crate) nested_images: usize,
+    /// Profiles tried on each image, of seven.
+    pub(crate) profiles: usize,
+    /// Of so many operations one is looked at, beginning with this one.
+    pub(crate) every: (usize, usize),
 }
 
 /// Nothing but writes and a sync: what comes after a recovery.
@@ -65,33 +72,41 @@ pub(crate) struct Explorer<'a> {
     pub(crate) effort: Effort,
     pub(crate) rng: Rng,
     pub(crate) counts: Counts,
+    /// Expects what was never promised.
+    pub(crate) canary: bool,
 }
 
 impl Explorer<'_> {
-    /// Every image of `history` under every profile.
-    pub(crate) fn all(&mut self, run: &Driver, history: &[Snapshot], seed: u64) {
-        self.counts.operations += history.len() as u64;
-        for snapshot in history {
-            let promise = run.promise(snapshot.op().index);
-            for profile in CrashProfile::ALL {
+    /// The images of `history` that are asked for.
+    ///
+    /// # Errors
+    /// What is wrong with the first bad one, and the operations around it.
+    pub(crate) fn all(&mut self, run: &Driver, history: &[Snapshot]) -> Result<(), String> {
+        let (first, step) = self.effort.every;
+        for (at, snapshot) in history.iter().enumerate().skip(first).step_by(step) {
+            self.counts.operations += 1;
+            let promise = self.promise(run, snapshot);
+            for turn in 0..self.effort.profiles {
+                // Neighbours begin with different ones.
+                let profile = CrashProfile::ALL[(at * 3 + turn) % CrashProfile::ALL.len()];
                 let image = self.rng.next_u64();
-                let checked = catch_unwind(AssertUnwindSafe(|| {
+                beat(|| format!("{:?} {profile:?} {image}", snapshot.op()));
+                let checked = caught(|| {
                     let disk = || snapshot.crash(profile, image);
                     self.image(&disk, profile, &run.oracle, promise, &run.copies, snapshot, 0)
-                }));
-                let wrong = match checked {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(wrong)) => wrong,
-                    Err(panic) => format!("panic: {}", text_of(&*panic)),
-                };
-                for near in history.iter().filter(|s| s.op().index + 8 > snapshot.op().index) {
-                    if near.op().index <= snapshot.op().index + 3 {
-                        println!("  {:?}", near.op());
-                    }
+                });
+                if let Err(wrong) = checked.and_then(|result| result) {
+                    return Err(explain(history, snapshot, profile, image, &wrong));
                 }
-                panic!("seed {seed} after {:?} {profile:?} image {image}: {wrong}", snapshot.op());
             }
         }
+        Ok(())
+    }
+
+    /// What an image of `snapshot` may show.
+    fn promise(&self, run: &Driver, snapshot: &Snapshot) -> Promise {
+        let promise = run.promise(snapshot.op().index);
+        if self.canary { Promise { synced: promise.issued, ..promise } } else { promise }
     }
 
     #[expect(clippy::too_many_arguments, reason = "what is known of an image")]
@@ -111,6 +126,7 @@ impl Explorer<'_> {
             _ => self.counts.third += 1,
         }
         let first = disk();
+        first.set_capacity(None);
         if profile == CrashProfile::LyingDisk {
             return self.lying(&first);
         }
@@ -194,6 +210,7 @@ impl Explorer<'_> {
     ) -> Result<(), String> {
         let mut oracle = oracle.clone();
         oracle.recovered(prefix);
+        disk.set_capacity(None);
         disk.start_recording();
         let mut run = Driver::open(disk, self.options, oracle, self.rng.next_u64() >> 24)
             .map_err(|e| format!("nested open: {}", show(&e)))?;
@@ -218,18 +235,20 @@ impl Explorer<'_> {
     }
 }
 
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
-}
-
-/// An error with its causes.
-pub(crate) fn show(e: &Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = std::error::Error::source(e);
-    while let Some(e) = cause {
-        text = format!("{text}: {e}");
-        cause = e.source();
+fn explain(
+    history: &[Snapshot],
+    snapshot: &Snapshot,
+    profile: CrashProfile,
+    image: u64,
+    wrong: &str,
+) -> String {
+    let mut text =
+        format!("{profile:?} image {image} after {:?}: {wrong}\naround it:", snapshot.op());
+    let index = snapshot.op().index;
+    for near in
+        history.iter().filter(|s| (index.saturating_sub(7)..=index + 3).contains(&s.op().index))
+    {
+        text += &format!("\n  {:?}", near.op());
     }
     text
 }

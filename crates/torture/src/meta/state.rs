@@ -135,6 +135,12 @@ impl History {
         self.synced();
     }
 
+    /// A keyspace is found to have come or gone, nobody was told when.
+    pub(crate) fn found_spaces(&mut self, change: impl Fn(&mut BTreeMap<u32, Arc<Map>>)) {
+        change(&mut self.now.0);
+        change(&mut self.durable.0);
+    }
+
     /// What is found after a crash has to be one of the states since the last durable one. With `all_buffered` none
     /// but `Memory` commits may be lost.
     pub(crate) fn recovered(&mut self, found: &State, all_buffered: bool) -> Result<(), String> {

@@ -1,8 +1,10 @@
 //! A seeded run of operations against a database and an oracle, which notes what was promised when.
 
-use super::{CATALOG, DIR, NAMES, number_of, open, read_state};
+use crate::store::{CATALOG, DIR, NAMES, lazy, number_of, open, read_state, scan_snapshot};
 use lsm::executor::ManualExecutor;
-use lsm::{Db, Durability, Keyspace, KeyspaceOptions, Options, Result, Snapshot, WriteBatch};
+use lsm::{
+    Db, Durability, Keyspace, KeyspaceOptions, Options, Range, Result, Snapshot, WriteBatch,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use testkit::model::{ModelOp, State};
@@ -56,6 +58,16 @@ pub(crate) struct Copy {
     pub(crate) op: u64,
 }
 
+/// Views of one moment, held while the database goes on.
+#[derive(Debug)]
+struct Held {
+    snapshot: Snapshot,
+    /// Begun: one pair was read.
+    range: Range,
+    first: Option<(Vec<u8>, Vec<u8>)>,
+    commits: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(crate) fs: MemFs,
@@ -65,8 +77,15 @@ pub(crate) struct Driver {
     pub(crate) oracle: Oracle,
     pub(crate) copies: Vec<Copy>,
     pub(crate) large_values: bool,
+    /// Options of later opens, in turn.
+    pub(crate) alternatives: Vec<Options>,
+    /// Refusals of a full disk so far.
+    pub(crate) refused: u64,
+    failed_copies: usize,
     keyspaces: BTreeMap<&'static str, Keyspace>,
-    snapshot: Option<(Snapshot, usize)>,
+    held: Option<Held>,
+    acked: usize,
+    synced: usize,
     marks: Vec<Mark>,
     rng: Rng,
     seed: u64,
@@ -78,6 +97,7 @@ impl Driver {
     pub(crate) fn open(fs: MemFs, options: &Options, oracle: Oracle, seed: u64) -> Result<Driver> {
         let op = fs.op_count();
         let (db, executor) = open(Arc::new(fs.clone()), DIR, options, seed)?;
+        let (acked, synced) = (oracle.acked(), oracle.synced());
         let mut driver = Driver {
             fs,
             options: options.clone(),
@@ -86,8 +106,13 @@ impl Driver {
             oracle,
             copies: Vec::new(),
             large_values: false,
+            alternatives: Vec::new(),
+            refused: 0,
+            failed_copies: 0,
             keyspaces: BTreeMap::new(),
-            snapshot: None,
+            held: None,
+            acked,
+            synced,
             marks: Vec::new(),
             rng: Rng::new(seed ^ 0xd21e),
             seed,
@@ -108,8 +133,8 @@ impl Driver {
     }
 
     fn mark_at(&mut self, op: u64) {
-        let (issued, acked) = (self.oracle.model().commits(), self.oracle.acked());
-        self.marks.push(Mark { op, issued, acked, synced: self.oracle.synced() });
+        let issued = self.oracle.model().commits();
+        self.marks.push(Mark { op, issued, acked: self.acked, synced: self.synced });
     }
 
     fn mark(&mut self) {
@@ -132,20 +157,30 @@ impl Driver {
     }
 
     fn ack(&mut self, commit: usize, durability: Durability) {
-        if std::env::var_os("ESKER_CRASH_TRACE").is_some() {
-            println!("  op {}: commit {commit} acked {durability:?}", self.fs.op_count());
-        }
         match durability {
-            Durability::Sync => self.oracle.sync(commit),
-            Durability::Buffered => self.oracle.ack(commit),
+            Durability::Sync => (self.acked, self.synced) = (commit, commit),
+            Durability::Buffered => self.acked = commit,
             Durability::Memory => {}
         }
         self.mark();
     }
 
+    /// Notes what came of a commit; one that was refused never happened.
+    fn told(&mut self, commit: usize, durability: Durability, done: Result<()>) -> Result<()> {
+        match done {
+            Ok(()) => self.ack(commit, durability),
+            Err(e) => {
+                self.oracle.recovered(commit - 1);
+                self.mark();
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
     fn synced_all(&mut self) {
-        let all = self.oracle.model().commits();
-        self.oracle.sync(all);
+        self.synced = self.oracle.model().commits();
+        self.acked = self.synced;
         self.mark();
     }
 
@@ -172,10 +207,6 @@ impl Driver {
         while left >= weights[kind] {
             left -= weights[kind];
             kind += 1;
-        }
-        if std::env::var_os("ESKER_CRASH_TRACE").is_some() {
-            let (op, commits) = (self.fs.op_count(), self.oracle.model().commits());
-            println!("op {op}: kind {kind}, {commits} commits, {} synced", self.oracle.synced());
         }
         match kind {
             0 => self.single(),
@@ -246,15 +277,12 @@ impl Driver {
         let (key, durability) = (self.key(), self.durability());
         if self.rng.below(4) == 0 {
             let commit = self.issue(&[ModelOp::delete(number_of(name), key.clone())]);
-            keyspace.delete_with(&key, durability)?;
-            self.ack(commit, durability);
+            self.told(commit, durability, keyspace.delete_with(&key, durability))
         } else {
             let value = self.value(&key);
             let commit = self.issue(&[ModelOp::put(number_of(name), key.clone(), value.clone())]);
-            keyspace.put_with(&key, &value, durability)?;
-            self.ack(commit, durability);
+            self.told(commit, durability, keyspace.put_with(&key, &value, durability))
         }
-        Ok(())
     }
 
     fn bounds(&mut self) -> (Vec<u8>, Vec<u8>) {
@@ -271,9 +299,7 @@ impl Driver {
         }
         let durability = self.durability();
         let commit = self.issue(&ops);
-        batch.commit_with(durability)?;
-        self.ack(commit, durability);
-        Ok(())
+        self.told(commit, durability, batch.commit_with(durability))
     }
 
     fn push(
@@ -307,9 +333,8 @@ impl Driver {
         let (name, keyspace) = self.any_keyspace();
         let (a, b) = self.bounds();
         let commit = self.issue(&[ModelOp::delete_range(number_of(name), a.clone()..b.clone())]);
-        keyspace.delete_range(&a[..]..&b[..])?;
-        self.ack(commit, self.options.durability);
-        Ok(())
+        let done = keyspace.delete_range(&a[..]..&b[..]);
+        self.told(commit, self.options.durability, done)
     }
 
     pub(crate) fn sync(&mut self) -> Result<()> {
@@ -347,31 +372,35 @@ impl Driver {
         let options = match self.rng.below(3) {
             0 => KeyspaceOptions::new(),
             1 => KeyspaceOptions::new().memtable_size_bytes(1024),
-            _ => KeyspaceOptions::new().compaction(super::lazy()).filter_bits_per_key(0),
+            _ => KeyspaceOptions::new().compaction(lazy()).filter_bits_per_key(0),
         };
         let commit = self.issue(&[ModelOp::put(CATALOG, name, "")]);
-        let keyspace = self.db.keyspace(name, &options)?;
-        self.keyspaces.insert(name, keyspace);
-        self.ack(commit, Durability::Sync);
-        Ok(())
+        let made = self.db.keyspace(name, &options);
+        let done = made.map(|keyspace| drop(self.keyspaces.insert(name, keyspace)));
+        self.told(commit, Durability::Sync, done)
     }
 
     fn drop_one(&mut self) -> Result<()> {
         let name = NAMES[1 + self.rng.index(NAMES.len() - 1)];
-        let Some(old) = self.keyspaces.remove(name) else { return Ok(()) };
+        let Some(old) = self.keyspaces.get(name).cloned() else { return Ok(()) };
         let ops =
             [ModelOp::delete(CATALOG, name), ModelOp::delete_range(number_of(name), Vec::new()..)];
         let commit = self.issue(&ops);
-        self.db.drop_keyspace(name)?;
-        self.ack(commit, Durability::Sync);
+        let done = self.db.drop_keyspace(name);
+        self.told(commit, Durability::Sync, done)?;
+        self.keyspaces.remove(name);
         assert!(old.get("key01").is_err(), "a dropped keyspace reads");
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<()> {
-        let dir = format!("/data/copy{}", self.copies.len());
+        let dir = format!("/data/copy{}", self.copies.len() + self.failed_copies);
         let commits = self.oracle.model().commits();
-        self.db.checkpoint(&dir)?;
+        if let Err(e) = self.db.checkpoint(&dir) {
+            // The place of a copy that failed is not used again.
+            self.failed_copies += 1;
+            return Err(e);
+        }
         self.mark();
         self.copies.push(Copy { dir, commits, op: self.fs.op_count() });
         Ok(())
@@ -389,11 +418,9 @@ impl Driver {
         let ops: Vec<_> =
             pairs.iter().map(|(k, v)| ModelOp::put(number, k.clone(), v.clone())).collect();
         let commit = self.issue(&ops);
-        keyspace.ingest(&pairs)?;
-        if !pairs.is_empty() {
-            self.ack(commit, Durability::Sync);
-        }
-        Ok(())
+        // One without pairs makes no record, so it syncs nothing.
+        let durability = if pairs.is_empty() { Durability::Memory } else { Durability::Sync };
+        self.told(commit, durability, keyspace.ingest(&pairs).map(drop))
     }
 
     /// Closes and opens again.
@@ -402,28 +429,41 @@ impl Driver {
         self.db.close()?;
         self.synced_all();
         self.keyspaces.clear();
+        if !self.alternatives.is_empty() {
+            let at = self.rng.index(self.alternatives.len());
+            self.options = self.alternatives[at].clone();
+        }
         let (db, executor) = open(Arc::new(self.fs.clone()), DIR, &self.options, self.seed)?;
         (self.db, self.executor) = (db, executor);
         self.find_keyspaces()
     }
 
-    /// Takes a snapshot, or checks the one that is held and lets it go.
+    /// Takes a snapshot and begins a scan, or checks those that are held and lets them go.
     fn hold(&mut self) -> Result<()> {
-        if self.snapshot.is_none() {
-            self.snapshot = Some((self.db.snapshot(), self.oracle.model().commits()));
-            return Ok(());
+        if self.held.is_some() {
+            return self.release();
         }
-        self.release()
+        let mut range = self.db.iter();
+        let first = range.next().transpose()?.map(|(k, v)| (k.to_vec(), v.to_vec()));
+        let commits = self.oracle.model().commits();
+        self.held = Some(Held { snapshot: self.db.snapshot(), range, first, commits });
+        Ok(())
     }
 
     fn release(&mut self) -> Result<()> {
-        let Some((snapshot, commits)) = self.snapshot.take() else { return Ok(()) };
-        let mut found = State::new();
-        let pairs = super::scan_snapshot(&snapshot)?;
-        found.extend(pairs.into_iter().map(|(k, v)| ((0, k), v)));
+        let Some(Held { snapshot, range, first, commits }) = self.held.take() else {
+            return Ok(());
+        };
         let mut expected = self.oracle.model().state_at(commits);
         expected.retain(|(number, _), _| *number == 0);
-        assert_eq!(found, expected, "a snapshot changed");
+        let state = |pairs: Vec<(Vec<u8>, Vec<u8>)>| -> State {
+            pairs.into_iter().map(|(k, v)| ((0, k), v)).collect()
+        };
+        assert_eq!(state(scan_snapshot(&snapshot)?), expected, "a snapshot changed");
+        let owned =
+            |pair: Result<(lsm::Slice, lsm::Slice)>| pair.map(|(k, v)| (k.to_vec(), v.to_vec()));
+        let rest: Vec<_> = range.map(owned).collect::<Result<_>>()?;
+        assert_eq!(state(first.into_iter().chain(rest).collect()), expected, "a scan changed");
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use lsm::Durability;
 use std::ops::Bound;
 use testkit::keys::edge_keys;
 use testkit::rng::Rng;
-use vfs::CrashProfile;
+use vfs::{CrashProfile, Fault, SyncOutcome};
 
 /// Keyspaces that may exist at one time, the default one among them.
 pub(crate) const SLOTS: usize = 4;
@@ -55,7 +55,37 @@ pub(crate) enum Op {
     DropSpace(usize),
     Reopen(u64),
     Crash(CrashProfile, u64, bool),
+    /// The disk fails for a while.
+    Fault(Trouble),
     CheckAll,
+}
+
+/// A disk that fails for a while.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trouble {
+    /// One of [`faults`].
+    pub(crate) fault: usize,
+    /// Operations of the file system, of those that the fault fits, that still succeed.
+    pub(crate) skip: u64,
+    /// Failures; 0 is all until the end.
+    pub(crate) times: u64,
+    /// Operations of the list until the disk is healthy again.
+    pub(crate) span: u32,
+}
+
+/// What can fail, without wrong bytes.
+pub(crate) fn faults() -> [Fault; 8] {
+    use SyncOutcome::{ErrorOnceThenOk, PageCleanCacheNew, PageReverted};
+    [
+        Fault::Eio,
+        Fault::NoSpace,
+        Fault::QuotaExceeded,
+        Fault::TooManyOpenFiles,
+        Fault::ShortWrite,
+        Fault::SyncFailed(PageCleanCacheNew),
+        Fault::SyncFailed(PageReverted),
+        Fault::SyncFailed(ErrorOnceThenOk),
+    ]
 }
 
 /// The keys of one run: few, so that each has many versions, and of shapes that are hard.
@@ -90,6 +120,13 @@ pub(crate) struct Generator {
     rng: Rng,
     keys: Vec<Vec<u8>>,
     value_max: usize,
+    /// With power cuts and a disk that fails.
+    is_hostile: bool,
+}
+
+/// Half of the lists have power cuts and faults.
+pub(crate) fn is_hostile(seed: u64) -> bool {
+    seed % 2 == 1
 }
 
 impl Generator {
@@ -97,7 +134,7 @@ impl Generator {
         let mut rng = Rng::new(seed);
         let keys = universe(&mut rng);
         let value_max = *rng.pick(&[20, 100, 1000, 5000, 20_000]);
-        Generator { rng, keys, value_max }
+        Generator { rng, keys, value_max, is_hostile: is_hostile(seed) }
     }
 
     fn key(&mut self) -> Vec<u8> {
@@ -228,10 +265,17 @@ impl Generator {
             966..974 => Op::Create(self.rng.index(SLOTS), seed),
             974..978 => Op::DropSpace(1 + self.rng.index(SLOTS - 1)),
             978..980 => Op::Reopen(seed),
-            980..983 => {
+            980..990 if !self.is_hostile => Op::CheckAll,
+            980..984 => {
                 let profile = *self.rng.pick(&CrashProfile::ALL);
                 Op::Crash(profile, seed, self.rng.chance(0.3))
             }
+            984..990 => Op::Fault(Trouble {
+                fault: self.rng.index(faults().len()),
+                skip: self.rng.below(40),
+                times: *self.rng.pick(&[1, 1, 2, 5, 0]),
+                span: self.rng.range(1..60) as u32,
+            }),
             _ => Op::CheckAll,
         }
     }

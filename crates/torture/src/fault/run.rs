@@ -1,31 +1,20 @@
-//! A fault at every operation of the file system: once, and from there on.
-//!
-//! Whatever fails: no panic, no hang, a typed error. What returned `Ok` stays true, what returned an error never
-//! happened (but for a failed sync, which leaves it open), writes stop after a failed sync, and go on by themselves once a full
-//! disk has space again. `ESKER_FAULT_STEP=1` tries every position, `ESKER_FAULT_SEEDS` more runs.
-#![expect(clippy::unwrap_used, reason = "a test")]
+//! One scripted run under one fault, and what it was told.
 
-mod crash_support;
-
-use crash_support::explore::show;
-use crash_support::{CATALOG, DIR, check_files, env, is_sync_failed, leveled, open, read_state};
-use crash_support::{compressed, number_of, small_options};
+use super::Shape;
+use crate::store::{CATALOG, DIR, check_files, is_sync_failed, number_of, open, read_state, show};
 use lsm::executor::ManualExecutor;
 use lsm::{Db, Durability, Error, Health, KeyspaceOptions, Options, Result};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::Duration;
 use testkit::model::ModelOp;
 use testkit::oracle::Oracle;
 use testkit::rng::Rng;
 use testkit::value::value_for;
-use vfs::{CrashProfile, Fault, FaultFs, FaultPlan, MemFs, OpKind, SyncOutcome};
+use vfs::{CrashProfile, FaultFs, FaultPlan, MemFs};
 
 /// A run under faults, and what it was told.
-struct Run {
+pub(super) struct Run {
     mem: MemFs,
-    fs: FaultFs,
+    pub(super) fs: FaultFs,
     options: Options,
     seed: u64,
     open: Option<(Db, Arc<ManualExecutor>)>,
@@ -41,10 +30,18 @@ struct Run {
     /// A sync failed at some time: what was acknowledged without a sync may be gone.
     sync_failed: bool,
     full: bool,
+    /// Believes that refused writes happened.
+    canary: bool,
 }
 
 impl Run {
-    fn new(options: &Options, seed: u64, fault: Option<FaultPlan>, full: bool) -> Run {
+    pub(super) fn new(
+        options: &Options,
+        seed: u64,
+        fault: Option<FaultPlan>,
+        full: bool,
+        canary: bool,
+    ) -> Run {
         let mem = MemFs::new();
         let fs = FaultFs::over_mem(mem.clone());
         fault.into_iter().for_each(|plan| fs.inject(plan));
@@ -63,7 +60,13 @@ impl Run {
             stopped: None,
             sync_failed: false,
             full,
+            canary,
         }
+    }
+
+    /// True if nothing stopped it and something was acknowledged.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.stopped.is_none() && self.acked > 0
     }
 
     fn db(&self) -> Option<Db> {
@@ -143,6 +146,10 @@ impl Run {
                 }
             }
             Err(e) => {
+                if self.canary {
+                    self.commits.push(ops);
+                    return;
+                }
                 if matches!(e, Error::SyncFailed { .. }) && self.stopped.is_none() {
                     self.commits.push(ops);
                     self.open_end = true;
@@ -281,7 +288,7 @@ impl Run {
     }
 
     /// The whole script; the same calls whatever fails.
-    fn script(&mut self, shape: Shape) {
+    pub(super) fn script(&mut self, shape: &Shape) {
         self.open();
         self.create("k1");
         for round in 0..shape.rounds {
@@ -313,7 +320,7 @@ impl Run {
     }
 
     /// With the faults gone, everything must be as it was told.
-    fn check(mut self) {
+    pub(super) fn check(mut self) {
         self.fs.clear();
         if self.open.is_none() {
             self.open();
@@ -321,7 +328,7 @@ impl Run {
         }
         self.look();
         let told = self.commits.len() - usize::from(self.open_end);
-        let (db, executor) = self.open.clone().unwrap();
+        let (db, executor) = self.open.clone().expect("just opened");
         let state = read_state(&db).unwrap_or_else(|e| panic!("a healthy read: {}", show(&e)));
         let live = self.oracle().check(&state, told, told);
         live.unwrap_or_else(|e| panic!("live state: {e}"));
@@ -333,12 +340,12 @@ impl Run {
         drop((db, executor));
         self.reopen();
         let (db, _) = self.open.take().expect("a healthy disk opens");
-        let state = read_state(&db).unwrap();
+        let state = read_state(&db).expect("a healthy read");
         let floor = if self.sync_failed { self.synced } else { self.acked };
         self.oracle().check(&state, floor, usize::MAX).unwrap_or_else(|e| panic!("reopened: {e}"));
         check_files(&self.mem, DIR).unwrap_or_else(|e| panic!("reopened: {e}"));
         db.verify().unwrap_or_else(|e| panic!("verify: {}", show(&e)));
-        db.put("last", "1").unwrap();
+        db.put("last", "1").expect("a healthy write");
         db.close().unwrap_or_else(|e| panic!("close: {}", show(&e)));
     }
 
@@ -365,234 +372,10 @@ impl Run {
         let disk = self.mem.crash(profile, 1);
         let (db, _) = open(Arc::new(disk), DIR, &self.options, self.seed + 1)
             .unwrap_or_else(|e| panic!("open after {profile:?}: {}", show(&e)));
-        let state = read_state(&db).unwrap();
+        let state = read_state(&db).expect("a healthy read");
         let kept = profile == CrashProfile::KeepAll && !self.sync_failed;
         let floor = if kept { self.acked } else { self.synced };
         let checked = self.oracle().check(&state, floor, usize::MAX);
         checked.unwrap_or_else(|e| panic!("after {profile:?}: {e}"));
     }
-}
-
-#[derive(Clone, Copy)]
-struct Shape {
-    rounds: u32,
-    writes: u32,
-}
-
-fn faults() -> Vec<(&'static str, Fault, bool)> {
-    use SyncOutcome::{ErrorOnceThenOk, PageCleanCacheNew, PageReverted};
-    vec![
-        ("eio", Fault::Eio, false),
-        ("eio on read", Fault::Eio, false),
-        ("no space", Fault::NoSpace, true),
-        ("quota", Fault::QuotaExceeded, true),
-        ("emfile", Fault::TooManyOpenFiles, false),
-        ("short write", Fault::ShortWrite, false),
-        ("short read", Fault::ShortRead, false),
-        ("sync, pages clean", Fault::SyncFailed(PageCleanCacheNew), false),
-        ("sync, pages reverted", Fault::SyncFailed(PageReverted), false),
-        ("sync, reported once", Fault::SyncFailed(ErrorOnceThenOk), false),
-    ]
-}
-
-fn plan(name: &str, fault: &Fault, at: u64, once: bool) -> FaultPlan {
-    let plan = if once {
-        // The first operation from there on that the fault fits.
-        FaultPlan::from(at, fault.clone()).times(1)
-    } else {
-        FaultPlan::from(at, fault.clone())
-    };
-    if name == "eio on read" {
-        plan.kinds(&[OpKind::Read, OpKind::Open, OpKind::Len])
-    } else {
-        plan
-    }
-}
-
-/// Fails the process if a position takes too long, and names it.
-fn watch() -> Sender<String> {
-    let (sender, receiver) = channel::<String>();
-    #[expect(clippy::disallowed_methods, reason = "a watchdog beside the test")]
-    std::thread::spawn(move || {
-        let mut current = String::from("start");
-        loop {
-            match receiver.recv_timeout(Duration::from_secs(90)) {
-                Ok(next) => current = next,
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    println!("hangs: {current}");
-                    std::process::abort();
-                }
-            }
-        }
-    });
-    sender
-}
-
-fn fail_everywhere(name: &str, options: &Options, shape: Shape) {
-    let alive = watch();
-    let (mut positions, mut wrong) =
-        (0u64, std::collections::BTreeMap::<String, (u64, String)>::new());
-    for seed in 1..=env("ESKER_FAULT_SEEDS", 1) {
-        let mut healthy = Run::new(options, seed, None, false);
-        healthy.script(shape);
-        let operations = healthy.fs.op_count();
-        assert!(healthy.stopped.is_none() && healthy.acked > 0);
-        healthy.check();
-        let step = env("ESKER_FAULT_STEP", 11);
-        for (kind, (what, fault, full)) in faults().into_iter().enumerate() {
-            for once in [true, false] {
-                let first = (kind as u64 * 3 + u64::from(once)) % step;
-                for at in (first..operations).step_by(step as usize) {
-                    let place = format!("{name} seed {seed}: {what} at {at}, once {once}");
-                    alive.send(place.clone()).unwrap();
-                    let tried = catch_unwind(AssertUnwindSafe(|| {
-                        let plan = plan(what, &fault, at, once);
-                        let mut run = Run::new(options, seed, Some(plan), full);
-                        run.script(shape);
-                        let fired = run.fs.fired() > 0;
-                        run.check();
-                        fired
-                    }));
-                    match tried {
-                        Ok(fired) => positions += u64::from(fired),
-                        Err(panic) => {
-                            let text = panic.downcast_ref::<String>().cloned();
-                            let text = text.unwrap_or_else(|| "panic".into());
-                            let brief: String =
-                                text.chars().filter(|c| !c.is_ascii_digit()).take(50).collect();
-                            let entry = wrong.entry(format!("{what} {once} {brief}"));
-                            entry.or_insert((0, format!("{place}: {text}"))).0 += 1;
-                        }
-                    }
-                }
-            }
-        }
-    }
-    println!("{name}: {positions} positions");
-    for (count, first) in wrong.values() {
-        println!("  {count} x {}", first.chars().take(600).collect::<String>());
-    }
-    assert!(wrong.is_empty(), "{} kinds of wrong outcomes", wrong.len());
-    assert!(positions >= 500, "too few positions: {positions}");
-}
-
-#[test]
-fn a_fault_anywhere_in_flushes_and_compactions() {
-    let options = compressed(small_options()).memtable_size_bytes(2048);
-    fail_everywhere("flushes", &options, Shape { rounds: 7, writes: 8 });
-}
-
-#[test]
-fn a_fault_anywhere_in_rotations() {
-    let options = small_options().manifest_rotate_bytes(0).log_bytes_max(8 << 10);
-    fail_everywhere("rotations", &options, Shape { rounds: 6, writes: 10 });
-}
-
-#[test]
-fn a_fault_anywhere_with_defaults() {
-    let options =
-        Options::default().log_segment_bytes(16 << 10).block_cache_bytes(0).compaction(leveled());
-    fail_everywhere("defaults", &options, Shape { rounds: 6, writes: 6 });
-}
-
-/// A database with tables on several levels, on a disk that can fail.
-fn filled() -> (FaultFs, Db) {
-    let fs = FaultFs::over_mem(MemFs::new());
-    let options = small_options().block_cache_bytes(0).open_files_max(1);
-    let (db, _) = open(Arc::new(fs.clone()), DIR, &options, 5).unwrap();
-    for i in 0..200u32 {
-        db.put(format!("key{:03}", i * 7 % 200), vec![b'v'; 60]).unwrap();
-        if i % 60 == 59 {
-            db.flush().unwrap();
-        }
-    }
-    db.delete_range("key050".."key060").unwrap();
-    db.flush().unwrap();
-    (fs, db)
-}
-
-#[test]
-fn an_iterator_stays_in_its_error_until_it_is_positioned() {
-    let (fs, db) = filled();
-    let expected: Vec<_> = db.iter().map(|p| p.unwrap().0.to_vec()).collect();
-    assert_eq!(expected.len(), 190);
-    let mut failures = 0;
-    for backward in [false, true] {
-        for skip in 0..400 {
-            let mut cursor = db.cursor().unwrap();
-            fs.inject(
-                FaultPlan::any(Fault::Eio).kinds(&[OpKind::Read, OpKind::Open]).skip(skip).times(1),
-            );
-            let mut seen = Vec::new();
-            let first = if backward { cursor.seek_to_last() } else { cursor.seek_to_first() };
-            let mut failed = first.err();
-            while failed.is_none() && cursor.valid() {
-                seen.push(cursor.key().to_vec());
-                let moved = if backward { cursor.prev() } else { cursor.next() };
-                failed = moved.err();
-            }
-            fs.clear();
-            let whole: Vec<_> =
-                if backward { expected.iter().rev().collect() } else { expected.iter().collect() };
-            assert!(whole.iter().zip(&seen).all(|(a, b)| *a == b), "wrong keys before an error");
-            let Some(error) = failed else {
-                assert_eq!(seen.len(), expected.len(), "keys are missing without an error");
-                break;
-            };
-            failures += 1;
-            assert!(matches!(error, Error::Io { .. }), "{error:?}");
-            assert!(!cursor.valid() && cursor.key().is_empty() && cursor.value().is_empty());
-            assert!(cursor.next().is_err() && cursor.prev().is_err() && !cursor.valid());
-            cursor.seek("key100").unwrap();
-            assert_eq!(cursor.key(), b"key100");
-        }
-        // A range yields its error once and ends.
-        let mut range = db.iter();
-        fs.inject(FaultPlan::any(Fault::Eio).kinds(&[OpKind::Read]).skip(3));
-        let results: Vec<_> =
-            std::iter::from_fn(|| if backward { range.next_back() } else { range.next() })
-                .collect();
-        assert!(results.last().unwrap().is_err());
-        assert_eq!(results.iter().filter(|r| r.is_err()).count(), 1);
-        fs.clear();
-        assert!(range.next().is_none() && range.next_back().is_none());
-    }
-    assert!(failures > 20, "too few failures: {failures}");
-}
-
-#[test]
-fn a_compaction_that_cannot_read_installs_nothing() {
-    let mut failures = 0;
-    for fault in [Fault::Eio, Fault::BitRot, Fault::ShortRead] {
-        for skip in 0..400 {
-            let (fs, db) = filled();
-            let before = db.metrics().keyspaces[0].levels.clone();
-            let compactions = db.metrics().compactions;
-            let expected: Vec<_> = db.iter().map(Result::unwrap).collect();
-            fs.inject(FaultPlan::any(fault.clone()).kinds(&[OpKind::Read]).skip(skip).times(1));
-            let (fired, failed) = (fs.fired(), db.metrics().background_failures);
-            let done = db.compact_range(..);
-            let hit = fs.fired() > fired;
-            let noticed = done.is_err() || db.metrics().background_failures > failed;
-            fs.clear();
-            failures += u32::from(hit && done.is_err());
-            // Of several compactions those before the failed one count.
-            if hit && done.is_err() && db.metrics().compactions == compactions {
-                assert_eq!(db.metrics().keyspaces[0].levels, before, "{fault:?} {skip}");
-            }
-            let now: Vec<_> = db.iter().map(Result::unwrap).collect();
-            assert_eq!(now, expected, "{fault:?} {skip}");
-            db.compact_range(..).unwrap();
-            assert_eq!(db.iter().count(), expected.len());
-            db.verify().unwrap();
-            if !hit {
-                break;
-            }
-            // A wrong bit, or the end of a read, may lie where nobody looks.
-            let silent = matches!(fault, Fault::Eio) && !noticed;
-            assert!(!silent, "{fault:?} {skip}: a failed read went unnoticed");
-        }
-    }
-    assert!(failures > 20, "too few failures: {failures}");
 }

@@ -30,11 +30,14 @@ impl HeldIter {
     }
 
     /// Reads one pair; false at the end. `closed` says that the database is, when an end never read from may fail.
-    pub(crate) fn read(&mut self, end: End, closed: bool) -> bool {
+    ///
+    /// # Errors
+    /// That of the range, which has then ended.
+    pub(crate) fn read(&mut self, end: End, closed: bool) -> lsm::Result<bool> {
         if self.over {
             assert!(self.range.next().is_none(), "an iterator came back to life");
             assert!(self.range.next_back().is_none(), "an iterator came back to life");
-            return false;
+            return Ok(false);
         }
         let (found, expected) = match end {
             End::Front => (self.range.next(), self.rest.pop_front()),
@@ -43,27 +46,33 @@ impl HeldIter {
         let was_started = std::mem::replace(&mut self.started[end as usize], true);
         if closed && !was_started && matches!(found, Some(Err(Error::Closed))) {
             self.over = true;
-            return false;
+            return Ok(false);
         }
-        let found = found.transpose().expect("scan");
+        let found = found.transpose().inspect_err(|_| self.over = true)?;
         check_pair(end, found.as_ref().map(|(k, v)| (&k[..], &v[..])), expected.as_ref());
         self.over = expected.is_none();
-        !self.over
+        Ok(!self.over)
     }
 
     /// Reads a few pairs, or all that is left, from ends chosen by `rng`.
-    pub(crate) fn read_some(&mut self, rng: &mut Rng, count: usize, closed: bool) {
+    pub(crate) fn read_some(
+        &mut self,
+        rng: &mut Rng,
+        count: usize,
+        closed: bool,
+    ) -> lsm::Result<()> {
         let only = *rng.pick(&[Some(End::Front), Some(End::Back), None]);
         for _ in 0..count {
             let end = only.unwrap_or_else(|| *rng.pick(&[End::Front, End::Back]));
-            if !self.read(end, closed) {
+            if !self.read(end, closed)? {
                 break;
             }
         }
+        Ok(())
     }
 
-    pub(crate) fn read_all(&mut self, rng: &mut Rng, closed: bool) {
-        self.read_some(rng, usize::MAX, closed);
+    pub(crate) fn read_all(&mut self, rng: &mut Rng, closed: bool) -> lsm::Result<()> {
+        self.read_some(rng, usize::MAX, closed)
     }
 }
 
@@ -106,7 +115,10 @@ impl HeldCursor {
     }
 
     /// Moves at random and compares after each move.
-    pub(crate) fn walk(&mut self, rng: &mut Rng) {
+    ///
+    /// # Errors
+    /// That of the cursor, which then stays in it.
+    pub(crate) fn walk(&mut self, rng: &mut Rng) -> lsm::Result<()> {
         self.check("fresh");
         let forward = rng.next_f64();
         for _ in 0..rng.range(1..40) {
@@ -117,8 +129,9 @@ impl HeldCursor {
                 3 if rng.chance(0.5) => self.seek_to_last(),
                 _ if rng.chance(forward) => self.next(),
                 _ => self.prev(),
-            }
+            }?;
         }
+        Ok(())
     }
 
     /// A key that is there, or one just beside.
@@ -138,52 +151,58 @@ impl HeldCursor {
         key
     }
 
-    fn seek(&mut self, rng: &mut Rng) {
+    fn seek(&mut self, rng: &mut Rng) -> lsm::Result<()> {
         let target = self.target(rng);
-        self.cursor.seek(&target).expect("seek");
+        self.cursor.seek(&target)?;
         let from = (Bound::Included(&target[..]), Bound::Unbounded);
         self.at = self.map.range::<[u8], _>(from).next().map(|(k, _)| k.clone());
         self.check("seek");
+        Ok(())
     }
 
-    fn seek_for_prev(&mut self, rng: &mut Rng) {
+    fn seek_for_prev(&mut self, rng: &mut Rng) -> lsm::Result<()> {
         let target = self.target(rng);
-        self.cursor.seek_for_prev(&target).expect("seek_for_prev");
+        self.cursor.seek_for_prev(&target)?;
         let to = (Bound::Unbounded, Bound::Included(&target[..]));
         self.at = self.map.range::<[u8], _>(to).next_back().map(|(k, _)| k.clone());
         self.check("seek_for_prev");
+        Ok(())
     }
 
-    fn seek_to_first(&mut self) {
-        self.cursor.seek_to_first().expect("seek_to_first");
+    fn seek_to_first(&mut self) -> lsm::Result<()> {
+        self.cursor.seek_to_first()?;
         self.at = self.map.keys().next().cloned();
         self.check("seek_to_first");
+        Ok(())
     }
 
-    fn seek_to_last(&mut self) {
-        self.cursor.seek_to_last().expect("seek_to_last");
+    fn seek_to_last(&mut self) -> lsm::Result<()> {
+        self.cursor.seek_to_last()?;
         self.at = self.map.keys().next_back().cloned();
         self.check("seek_to_last");
+        Ok(())
     }
 
-    fn next(&mut self) {
-        self.cursor.next().expect("next");
+    fn next(&mut self) -> lsm::Result<()> {
+        self.cursor.next()?;
         let behind = |k: &Bytes| {
             let from = (Bound::Excluded(&k[..]), Bound::Unbounded);
             self.map.range::<[u8], _>(from).next().map(|(k, _)| k.clone())
         };
         self.at = self.at.as_ref().and_then(behind);
         self.check("next");
+        Ok(())
     }
 
-    fn prev(&mut self) {
-        self.cursor.prev().expect("prev");
+    fn prev(&mut self) -> lsm::Result<()> {
+        self.cursor.prev()?;
         let before = |k: &Bytes| {
             let to = (Bound::Unbounded, Bound::Excluded(&k[..]));
             self.map.range::<[u8], _>(to).next_back().map(|(k, _)| k.clone())
         };
         self.at = self.at.as_ref().and_then(before);
         self.check("prev");
+        Ok(())
     }
 
     fn check(&self, what: &str) {

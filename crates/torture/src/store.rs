@@ -1,8 +1,4 @@
-//! What the tests of crashes, damage, faults and kills share.
-#![allow(dead_code, reason = "each test file uses a part")]
-
-pub(crate) mod drive;
-pub(crate) mod explore;
+//! What the families share: small databases on disks in memory, and all that they hold.
 
 use lsm::executor::ManualExecutor;
 use lsm::{
@@ -149,11 +145,6 @@ pub(crate) fn check_files(fs: &MemFs, dir: &str) -> Result<(), String> {
     Err(format!("files left over {left:?}, missing {missing:?}"))
 }
 
-/// The value of an environment variable that makes a run longer.
-pub(crate) fn env(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
 /// True for an error that says that a sync failed, directly or as the cause.
 pub(crate) fn is_sync_failed(e: &Error) -> bool {
     match e {
@@ -161,4 +152,15 @@ pub(crate) fn is_sync_failed(e: &Error) -> bool {
         Error::WritesStopped { source } => is_sync_failed(source),
         _ => false,
     }
+}
+
+/// An error with its causes.
+pub(crate) fn show(e: &Error) -> String {
+    let mut text = e.to_string();
+    let mut cause = std::error::Error::source(e);
+    while let Some(e) = cause {
+        text = format!("{text}: {e}");
+        cause = e.source();
+    }
+    text
 }

@@ -1,0 +1,158 @@
+//! A fault at every operation of the file system: once, and from there on.
+//!
+//! Whatever fails: no panic, no hang, a typed error. What returned `Ok` stays true, what returned an error never
+//! happened (but for a failed sync, which leaves it open), writes stop after a failed sync, and go on by themselves once a full
+//! disk has space again.
+
+mod run;
+
+use crate::caught::caught;
+use crate::store::{compressed, leveled, small_options};
+use crate::{Config, Failure, Family, Figure, Report, pool};
+use lsm::Options;
+use run::Run;
+use vfs::{Fault, FaultPlan, OpKind, SyncOutcome};
+
+const NAME: &str = "fault";
+
+pub(crate) const FAMILY: Family =
+    Family { name: NAME, about: "an error at every operation of the file system", run };
+
+/// What a run does, and with which options.
+struct Shape {
+    name: &'static str,
+    options: fn() -> Options,
+    rounds: u32,
+    writes: u32,
+}
+
+const SHAPES: &[Shape] = &[
+    Shape {
+        name: "flushes",
+        options: || compressed(small_options()).memtable_size_bytes(2048),
+        rounds: 7,
+        writes: 8,
+    },
+    Shape {
+        name: "rotations",
+        options: || small_options().manifest_rotate_bytes(0).log_bytes_max(8 << 10),
+        rounds: 6,
+        writes: 10,
+    },
+    Shape {
+        name: "defaults",
+        options: || {
+            let options = Options::default().log_segment_bytes(16 << 10).block_cache_bytes(0);
+            options.compaction(leveled())
+        },
+        rounds: 6,
+        writes: 6,
+    },
+];
+
+struct Kind {
+    name: &'static str,
+    fault: Fault,
+    /// Only these operations, if any are named.
+    only: &'static [OpKind],
+    is_full: bool,
+}
+
+const READS: &[OpKind] = &[OpKind::Read, OpKind::Open, OpKind::Len];
+
+fn kinds() -> Vec<Kind> {
+    use SyncOutcome::{ErrorOnceThenOk, PageCleanCacheNew, PageReverted};
+    let kind = |name, fault| Kind { name, fault, only: &[], is_full: false };
+    let sync = |name, outcome| kind(name, Fault::SyncFailed(outcome));
+    vec![
+        kind("eio", Fault::Eio),
+        Kind { only: READS, ..kind("eio-on-read", Fault::Eio) },
+        Kind { is_full: true, ..kind("no-space", Fault::NoSpace) },
+        Kind { is_full: true, ..kind("quota", Fault::QuotaExceeded) },
+        kind("emfile", Fault::TooManyOpenFiles),
+        kind("short-write", Fault::ShortWrite),
+        kind("short-read", Fault::ShortRead),
+        sync("sync-pages-clean", PageCleanCacheNew),
+        sync("sync-pages-reverted", PageReverted),
+        sync("sync-reported-once", ErrorOnceThenOk),
+    ]
+}
+
+impl Kind {
+    fn plan(&self, at: u64, once: bool) -> FaultPlan {
+        // The first operation from there on that the fault fits.
+        let plan = FaultPlan::from(at, self.fault.clone()).kinds(self.only);
+        if once { plan.times(1) } else { plan }
+    }
+}
+
+struct Part<'a> {
+    shape: &'static Shape,
+    seed: u64,
+    kind: &'a Kind,
+    once: bool,
+    first: u64,
+    step: u64,
+}
+
+fn run(config: &Config<'_>) -> Result<Report, Failure> {
+    let kinds = kinds();
+    let step = config.size.pick(29, 2, 1);
+    let seeds = config.seeds(config.size.pick(1, 1, 7));
+    let mut parts = Vec::new();
+    for &seed in &seeds {
+        for shape in SHAPES.iter().filter(|shape| config.wants(shape.name)) {
+            for (number, kind) in kinds.iter().enumerate() {
+                for once in [true, false] {
+                    let first = (number as u64 * 3 + u64::from(once)) % step;
+                    parts.push(Part { shape, seed, kind, once, first, step });
+                }
+            }
+        }
+    }
+    let fired = pool::share(NAME, config, &parts, |part| {
+        let fired = one_part(config, part).map_err(|detail| {
+            Failure::new(NAME, config, part.seed, Some(part.shape.name), detail)
+        })?;
+        Ok((fired, fired))
+    })?;
+    let goal = config.size.pick(1_000, 20_000, 400_000);
+    Ok(Report {
+        seeds: seeds.len() as u64 * SHAPES.len() as u64,
+        figures: vec![
+            Figure::new("kinds of faults", kinds.len() as u64 * 2, 16),
+            Figure::new("positions that fired", fired.into_iter().sum(), goal),
+        ],
+        skipped: None,
+    })
+}
+
+/// Tries the positions of a part; returns how many fired.
+fn one_part(config: &Config<'_>, part: &Part<'_>) -> Result<u64, String> {
+    let Part { shape, seed, kind, once, .. } = part;
+    let options = (shape.options)();
+    let operations = caught(|| {
+        let mut healthy = Run::new(&options, *seed, None, false, false);
+        healthy.script(shape);
+        let operations = healthy.fs.op_count();
+        assert!(healthy.is_healthy(), "a healthy run stops");
+        healthy.check();
+        operations
+    })
+    .map_err(|e| format!("without a fault: {e}"))?;
+    let mut fired = 0;
+    for at in (part.first..operations).step_by(part.step as usize) {
+        let place = || format!("{} at operation {at}, once: {once}", kind.name);
+        pool::beat(place);
+        let tried = caught(|| {
+            let plan = kind.plan(at, *once);
+            let mut run = Run::new(&options, *seed, Some(plan), kind.is_full, config.canary);
+            run.script(shape);
+            let fired = run.fs.fired() > 0;
+            run.check();
+            fired
+        });
+        fired += u64::from(tried.map_err(|e| format!("{}: {e}", place()))?);
+    }
+    Ok(fired)
+}
