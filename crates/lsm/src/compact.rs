@@ -177,7 +177,7 @@ impl Engine {
                     return Some(None);
                 }
                 let mut compactions = tree.compactions.lock();
-                if !compactions.running.is_empty() {
+                if compactions.placing || !compactions.running.is_empty() {
                     base::probe!("manual compaction waits for others");
                     return None;
                 }

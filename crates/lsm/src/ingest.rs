@@ -60,7 +60,11 @@ impl Engine {
         let installed = self
             .flush_and_wait(std::slice::from_ref(tree))
             .and_then(|()| self.install_ingest(tree, tables));
-        tree.compactions.lock().manual -= 1;
+        {
+            let mut compactions = tree.compactions.lock();
+            compactions.manual -= 1;
+            compactions.placing = false;
+        }
         tree.gated.store(false, Ordering::Release);
         self.event.notify();
         installed
@@ -104,8 +108,12 @@ impl Engine {
     fn place(&self, tree: &Tree, tables: &[TableMeta]) -> (u32, RunId) {
         let bottom = LEVELS - 1;
         let has_bottom = matches!(tree.options.compaction, CompactionPolicy::Leveled(_));
+        let busy = {
+            let mut compactions = tree.compactions.lock();
+            compactions.placing = true;
+            !compactions.running.is_empty()
+        };
         let version = Arc::clone(&tree.view().version);
-        let busy = !tree.compactions.lock().running.is_empty();
         if (!has_bottom || busy || overlaps(&version, tables)) && !base::planted::is(35) {
             base::probe!("ingest on top");
             return (0, self.new_run());

@@ -122,6 +122,8 @@ pub(crate) struct Compactions {
     pub(crate) running: Vec<compaction::Task>,
     /// Manual compactions under way; while there are any, none is picked in the background.
     pub(crate) manual: usize,
+    /// Set while an ingest is installed where no table was in its way: no compaction may begin whose output might be.
+    pub(crate) placing: bool,
 }
 
 impl Tree {

@@ -194,8 +194,15 @@ impl Memtable {
 
     /// The newest version at or below the trailer `limit`, from `head` which is above it.
     fn older_at<'a>(&'a self, head: Record<'a>, limit: u64) -> Option<Record<'a>> {
-        let last = self.last_above(head, limit);
-        Some(self.arena.record(last.older()?))
+        let mut at = head;
+        loop {
+            let older = self.arena.record(self.last_above(at, limit).older()?);
+            if older.trailer() <= limit {
+                return Some(older);
+            }
+            // Put in between since `last_above` looked.
+            at = older;
+        }
     }
 
     /// Where a version with `trailer` goes: behind the returned one, or, if `None`, before `head`.
