@@ -237,39 +237,207 @@ mod tests {
         })
     }
 
+    /// What a merge of `lists` must do, by a walk over all entries in order.
+    struct Walk {
+        /// Each entry with its list.
+        all: Vec<(Entry, usize)>,
+        /// What a skip of one list passed over, until the merge is positioned anew or turned.
+        hidden: Vec<bool>,
+        place: Option<usize>,
+        forward: bool,
+    }
+
+    impl Walk {
+        fn new(lists: &[Vec<Entry>]) -> Walk {
+            let of = |(list, entries): (usize, &Vec<Entry>)| {
+                entries.iter().map(|e| (e.clone(), list)).collect::<Vec<_>>()
+            };
+            let mut all: Vec<_> = lists.iter().enumerate().flat_map(of).collect();
+            all.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+            Walk { hidden: vec![false; all.len()], all, place: None, forward: true }
+        }
+
+        fn key(&self, i: usize) -> InternalKey<'_> {
+            let (user_key, seq) = &self.all[i].0;
+            InternalKey::new(user_key, SeqNo(*seq), ValueKind::Put)
+        }
+
+        fn entry(&self) -> Option<Entry> {
+            self.place.map(|i| self.all[i].0.clone())
+        }
+
+        fn seek(&mut self, forward: bool, fits: impl Fn(InternalKey<'_>) -> bool) {
+            self.hidden.fill(false);
+            self.forward = forward;
+            self.place = self.first(0..self.all.len(), fits);
+        }
+
+        /// The first of `range`, in the direction of the walk, that is not hidden and fits.
+        fn first(
+            &self,
+            range: std::ops::Range<usize>,
+            fits: impl Fn(InternalKey<'_>) -> bool,
+        ) -> Option<usize> {
+            let mut range = range.filter(|&i| !self.hidden[i] && fits(self.key(i)));
+            if self.forward { range.next() } else { range.next_back() }
+        }
+
+        fn step(&mut self, forward: bool) {
+            if self.forward != forward {
+                self.hidden.fill(false);
+            }
+            self.forward = forward;
+            self.leave();
+        }
+
+        fn leave(&mut self) {
+            let Some(i) = self.place else { return };
+            let range = if self.forward { i + 1..self.all.len() } else { 0..i };
+            self.place = self.first(range, |_| true);
+        }
+
+        /// True if `target` lies beyond the current entry.
+        fn lies_ahead(&self, target: InternalKey<'_>) -> bool {
+            let beyond = |i| match self.forward {
+                true => self.key(i) < target,
+                false => self.key(i) > target,
+            };
+            self.place.is_some_and(beyond)
+        }
+
+        fn skip_current(&mut self, target: InternalKey<'_>) {
+            let Some(at) = self.place else { return };
+            for i in 0..self.all.len() {
+                let before = match self.forward {
+                    true => i >= at && self.key(i) < target,
+                    false => i <= at && self.key(i) > target,
+                };
+                self.hidden[i] |= before && self.all[i].1 == self.all[at].1;
+            }
+            self.leave();
+        }
+    }
+
     proptest! {
         #[test]
         fn walks_like_one_sorted_list(
             raw in prop::collection::vec((0u8..12, 0usize..5), 0..60),
-            moves in prop::collection::vec((0u8..6, 0u8..13, 0u64..70), 0..60),
+            moves in prop::collection::vec((0u8..9, 0u8..13, 0u64..70), 0..60),
         ) {
             let mut lists = vec![Vec::new(); 5];
             for (seq, &(key, list)) in raw.iter().enumerate() {
                 lists[list].push((vec![key], seq as u64 + 1));
             }
-            let mut all: Vec<Entry> = lists.concat();
-            all.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-            let mut it = merge(&lists);
-            let mut place: Option<usize> = None;
+            let (mut it, mut walk) = (merge(&lists), Walk::new(&lists));
             for (verb, key, seq) in moves {
                 let user_key = [key];
                 let target = InternalKey::new(&user_key, SeqNo(seq), ValueKind::Put);
-                let before = |e: &Entry| InternalKey::new(&e.0, SeqNo(e.1), ValueKind::Put) < target;
-                let upto = |e: &Entry| InternalKey::new(&e.0, SeqNo(e.1), ValueKind::Put) <= target;
-                place = match (verb, place) {
-                    (0, _) => { it.seek_to_first()?; (!all.is_empty()).then_some(0) }
-                    (1, _) => { it.seek_to_last()?; all.len().checked_sub(1) }
-                    (2, _) => {
-                        it.seek(target)?;
-                        Some(all.partition_point(before)).filter(|&i| i < all.len())
+                match verb {
+                    0 => { it.seek_to_first()?; walk.seek(true, |_| true) }
+                    1 => { it.seek_to_last()?; walk.seek(false, |_| true) }
+                    2 => { it.seek(target)?; walk.seek(true, |k| k >= target) }
+                    3 => { it.seek_for_prev(target)?; walk.seek(false, |k| k <= target) }
+                    4 | 5 if walk.place.is_some() => { it.next()?; walk.step(true) }
+                    6 | 7 if walk.place.is_some() => { it.prev()?; walk.step(false) }
+                    8 if walk.lies_ahead(target) => {
+                        it.skip_current_source(target)?;
+                        walk.skip_current(target);
                     }
-                    (3, _) => { it.seek_for_prev(target)?; all.partition_point(upto).checked_sub(1) }
-                    (4, Some(i)) => { it.next()?; Some(i + 1).filter(|&i| i < all.len()) }
-                    (5, Some(i)) => { it.prev()?; i.checked_sub(1) }
-                    (_, None) => None,
-                    _ => unreachable!(),
-                };
-                prop_assert_eq!(at(&it), place.map(|i| all[i].clone()));
+                    _ => {}
+                }
+                prop_assert_eq!(at(&it), walk.entry());
+                let source = it.current_source().map(|s| (s.key().user_key.to_vec(), s.key().seq.0));
+                prop_assert_eq!(source, walk.entry());
+            }
+        }
+    }
+
+    /// Fails at one of its moves; stands on nothing afterwards, as the contract says.
+    struct Failing {
+        inner: VecIterator,
+        left: std::rc::Rc<std::cell::Cell<usize>>,
+        failed: bool,
+    }
+
+    impl Failing {
+        fn moved(&mut self, step: impl FnOnce(&mut VecIterator) -> Result<()>) -> Result<()> {
+            let left = self.left.get();
+            self.left.set(left.wrapping_sub(1));
+            self.failed = left == 0;
+            if self.failed { Err(crate::Error::Closed) } else { step(&mut self.inner) }
+        }
+    }
+
+    impl InternalIterator for Failing {
+        fn valid(&self) -> bool {
+            !self.failed && self.inner.valid()
+        }
+        fn key(&self) -> InternalKey<'_> {
+            self.inner.key()
+        }
+        fn value(&self) -> &[u8] {
+            self.inner.value()
+        }
+        fn value_slice(&self) -> Slice {
+            Slice::copy_from(b"of the source itself")
+        }
+        fn seek_to_first(&mut self) -> Result<()> {
+            self.moved(VecIterator::seek_to_first)
+        }
+        fn seek_to_last(&mut self) -> Result<()> {
+            self.moved(VecIterator::seek_to_last)
+        }
+        fn seek(&mut self, target: InternalKey<'_>) -> Result<()> {
+            self.moved(|it| it.seek(target))
+        }
+        fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<()> {
+            self.moved(|it| it.seek_for_prev(target))
+        }
+        fn next(&mut self) -> Result<()> {
+            self.moved(VecIterator::next)
+        }
+        fn prev(&mut self) -> Result<()> {
+            self.moved(VecIterator::prev)
+        }
+    }
+
+    /// After an error of any source in any move nothing is yielded until the merge is positioned anew.
+    #[test]
+    fn an_error_of_a_source_ends_the_merge_until_it_is_positioned() {
+        let entry = |key: u8, seq| (vec![key], SeqNo(seq), ValueKind::Put, vec![key]);
+        for fail_at in 0..40 {
+            let left = std::rc::Rc::new(std::cell::Cell::new(fail_at));
+            let source = |entries: Vec<_>| Failing {
+                inner: VecIterator::new(entries),
+                left: std::rc::Rc::clone(&left),
+                failed: false,
+            };
+            let mut it = MergingIterator::new(vec![
+                source(vec![entry(1, 1), entry(3, 2), entry(5, 3)]),
+                source(vec![entry(2, 4), entry(4, 5), entry(6, 6)]),
+            ]);
+            assert!(!it.valid() && it.value_slice().is_empty() && it.value().is_empty());
+            let ahead = InternalKey::new(&[4], SeqNo(0), ValueKind::Put);
+            let script = |it: &mut MergingIterator<Failing>| {
+                it.seek_to_first()?;
+                assert_eq!(&it.value_slice()[..], b"of the source itself");
+                it.next()?;
+                it.skip_current_source(ahead)?;
+                it.prev()?;
+                it.seek_to_last()?;
+                it.prev()?;
+                it.seek(ahead)?;
+                it.next()?;
+                it.seek_for_prev(ahead)?;
+                it.next()
+            };
+            let done = script(&mut it);
+            // The count wraps when the failure has happened.
+            assert_eq!(done.is_err(), left.get() > fail_at);
+            if done.is_err() {
+                assert!(!it.valid(), "valid after failure {fail_at}");
+                it.seek_to_first().expect("fails once");
+                assert_eq!((it.key().user_key, it.value()), (&[1][..], &[1][..]));
             }
         }
     }

@@ -55,8 +55,8 @@ impl Window {
         end: u64,
     ) -> Result<()> {
         let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let wanted = want.max(CHUNK.min(left));
-        let wanted = if base::planted::is(26) { wanted } else { wanted.min(left) };
+        let trusted = base::planted::is(26) && want > CHUNK;
+        let wanted = if trusted { want } else { want.max(CHUNK).min(left) };
         if self.buf.len() < wanted {
             self.buf.resize(wanted, 0);
         }
