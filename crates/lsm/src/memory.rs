@@ -73,9 +73,9 @@ impl Engine {
         let total = trees.iter().map(|tree| tree.view().memtable_bytes()).sum();
         if base::planted::is(18) {
             self.memory.bytes.fetch_max(total, Ordering::Relaxed);
-            return;
+        } else {
+            self.memory.bytes.store(total, Ordering::Relaxed);
         }
-        self.memory.bytes.store(total, Ordering::Relaxed);
         self.memory.budget.store(self.memtable_budget(), Ordering::Relaxed);
     }
 
