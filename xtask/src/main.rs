@@ -87,6 +87,7 @@ fn main() -> ExitCode {
     };
     let outcomes: Vec<Outcome> = families.into_iter().map(|family| run(family, &args)).collect();
     table::print(&outcomes);
+    table::print_probes(&torture::probes());
     let is_complete = args.seed.is_none() && args.part.is_none();
     let is_fine = match args.canary {
         true => all_noticed(&outcomes),

@@ -25,3 +25,13 @@ pub(crate) fn print(outcomes: &[Outcome]) {
     let total: f64 = outcomes.iter().map(|outcome| outcome.time.as_secs_f64()).sum();
     println!("{:10} {total:.1} s", "together");
 }
+
+/// Which states of the engine were reached, and which never.
+pub(crate) fn print_probes(probes: &[(&'static str, u64)]) {
+    if probes.is_empty() {
+        return;
+    }
+    let missed: Vec<_> =
+        probes.iter().filter(|(_, hits)| *hits == 0).map(|(name, _)| name).collect();
+    println!("probes: {} of {} hit; never: {missed:?}", probes.len() - missed.len(), probes.len());
+}

@@ -51,6 +51,10 @@ pub(crate) enum Op {
     Checkpoint(u64),
     Verify,
     Metrics,
+    /// A second handle on an open database.
+    OpenTwice,
+    /// A copy, opened without the right to write.
+    ReadOnly(u64),
     Create(usize, u64),
     DropSpace(usize),
     Reopen(u64),
@@ -227,7 +231,10 @@ impl Generator {
             490..494 => Op::Ingest(self.slot(), self.sorted_pairs()),
             494..580 => Op::Get(self.slot(), self.key()),
             580..610 => {
-                let count = *self.rng.pick(&[0, 1, 2, 10, 100]);
+                let mut count = *self.rng.pick(&[0, 1, 2, 10, 100]);
+                if self.rng.chance(0.01) {
+                    count = 4_096;
+                }
                 Op::MultiGet(self.slot(), (0..count).map(|_| self.key()).collect())
             }
             610..650 => Op::Scan(self.slot(), self.bounds(), seed),
@@ -276,6 +283,8 @@ impl Generator {
                 times: *self.rng.pick(&[1, 1, 2, 5, 0]),
                 span: self.rng.range(1..60) as u32,
             }),
+            990 => Op::OpenTwice,
+            991 => Op::ReadOnly(seed),
             _ => Op::CheckAll,
         }
     }

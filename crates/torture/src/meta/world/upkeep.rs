@@ -1,16 +1,14 @@
 //! Flushes, compactions, keyspaces, copies: what changes no answer of a read.
 
-use super::super::ops::{Op, faults};
+use super::super::ops::{Op, Trouble, faults};
+use super::super::state::{Bounds, is_inverted};
 use super::restart::Pending;
 use super::{DIR, NAMES, Space, World, open};
 use crate::store::show;
 use lsm::{Db, Error, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
-use vfs::{FaultPlan, Fs};
-
-use super::super::ops::Trouble;
-use super::super::state::{Bounds, is_inverted};
+use vfs::{CrashProfile, FaultFs, FaultPlan, Fs};
 
 impl World {
     pub(super) fn upkeep(&mut self, op: &Op) {
@@ -40,6 +38,8 @@ impl World {
             Op::Checkpoint(seed) => self.checkpoint(*seed),
             Op::Verify => drop(self.told("verify", self.db().verify())),
             Op::Metrics => self.metrics(),
+            Op::OpenTwice => self.open_twice(),
+            Op::ReadOnly(seed) => self.read_only(*seed),
             Op::Create(slot, seed) => self.create(*slot, *seed),
             Op::DropSpace(slot) => self.drop_space(*slot),
             Op::Reopen(seed) => self.reopen(*seed),
@@ -147,6 +147,30 @@ impl World {
             self.fs.remove_file(&Path::new(&dir).join(name)).expect("remove");
         }
         self.fs.remove_dir(Path::new(&dir)).expect("remove_dir");
+    }
+
+    fn open_twice(&self) {
+        let again = open(&self.fs, DIR, &self.options, self.seed, &self.clock);
+        let Err(e) = again else { panic!("open twice") };
+        assert!(matches!(e, Error::Locked { .. }) || self.failing.is_some(), "{}", show(&e));
+    }
+
+    /// A copy of the disk shows the same without changing.
+    fn read_only(&mut self, seed: u64) {
+        if self.failing.is_some() {
+            self.heal();
+        }
+        self.durable("sync", Db::sync);
+        let disk = self.mem.crash(CrashProfile::KeepAll, seed);
+        let before = disk.hash();
+        let options = self.set.options(seed).read_only(true);
+        let fs = FaultFs::over_mem(disk.clone());
+        let (copy, _executor) = open(&fs, DIR, &options, seed, &self.clock)
+            .unwrap_or_else(|e| panic!("open read-only: {}", show(&e)));
+        self.compare_all(&copy, "read-only copy");
+        assert!(matches!(copy.put(b"k", b""), Err(Error::ReadOnly)), "a read-only put");
+        copy.close().unwrap_or_else(|e| panic!("close read-only: {}", show(&e)));
+        assert!(disk.hash() == before, "a read-only open wrote");
     }
 
     pub(super) fn check_all(&self) {
