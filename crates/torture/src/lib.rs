@@ -230,9 +230,13 @@ pub const FAMILIES: &[Family] = &[
     kill::FAMILY,
 ];
 
-/// States of the engine that runs should reach, and how often those of this process did; empty while the engine names none.
+/// States of the engine that runs should reach, and how often those of this process did; empty without the feature
+/// `probes`.
 #[must_use]
 pub fn probes() -> Vec<(&'static str, u64)> {
+    #[cfg(feature = "probes")]
+    return base::probe::hits();
+    #[cfg(not(feature = "probes"))]
     Vec::new()
 }
 

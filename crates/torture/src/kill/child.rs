@@ -1,7 +1,7 @@
 //! The process that is killed: it writes, says what was acknowledged, and what it is about to do.
 
-use crate::store::leveled;
-use lsm::{Db, Durability, Keyspace, KeyspaceOptions, Options};
+use crate::store::{leveled, show};
+use lsm::{Db, Durability, Error, Keyspace, KeyspaceOptions, Options};
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -73,6 +73,19 @@ pub(super) fn counter(db: &Db) -> u64 {
     value.map_or(0, |v| u64::from_le_bytes(v[..].try_into().expect("eight bytes")))
 }
 
+/// Opens; a lock that was just given up may be held for a moment more by a process that another thread is starting,
+/// which has a copy of every open file until it becomes another program.
+#[expect(clippy::disallowed_methods, reason = "waits for another process")]
+pub(super) fn open(dir: &Path) -> Db {
+    for _ in 0..200 {
+        match Db::builder(dir).options(options()).open() {
+            Err(Error::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened.unwrap_or_else(|e| panic!("open after a kill: {}", show(&e))),
+        }
+    }
+    panic!("the lock of a killed process stays");
+}
+
 /// Writes until it is killed.
 pub(super) fn write_on(dir: &Path) -> ! {
     let mut out = std::io::stdout().lock();
@@ -84,7 +97,7 @@ pub(super) fn write_on(dir: &Path) -> ! {
     say("\nhello", 0);
     let mut n = None;
     loop {
-        let db = Db::builder(dir).options(options()).open().expect("a killed database opens");
+        let db = open(dir);
         let second = db.keyspace("k1", KeyspaceOptions::new()).expect("keyspace");
         let n = n.get_or_insert_with(|| counter(&db));
         say("opened", *n);

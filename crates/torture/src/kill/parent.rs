@@ -1,10 +1,10 @@
 //! Starts writers and kills them, and checks what each left.
 
-use super::child::{apply, counter, options, write_of};
+use super::child::{apply, counter, open, write_of};
 use super::{Aim, CHILD, TEST};
 use crate::pool::beat;
 use crate::store::{CATALOG, read_state, show};
-use lsm::{Db, Error, KeyspaceOptions};
+use lsm::KeyspaceOptions;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -119,19 +119,6 @@ fn extend(oracle: &mut Oracle, n: u64) {
     for next in oracle.model().commits() as u64..=n {
         oracle.issue(&write_of(next).0);
     }
-}
-
-/// Opens; a lock that was just given up may be held for a moment more by a process that another thread is starting,
-/// which has a copy of every open file until it becomes another program.
-#[expect(clippy::disallowed_methods, reason = "waits for another process")]
-fn open(dir: &Path) -> Db {
-    for _ in 0..200 {
-        match Db::builder(dir).options(options()).open() {
-            Err(Error::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
-            opened => return opened.unwrap_or_else(|e| panic!("open after a kill: {}", show(&e))),
-        }
-    }
-    panic!("the lock of a killed process stays");
 }
 
 /// Checks what a killed writer left, writes on, and opens once more. Returns the new counter.
