@@ -24,6 +24,7 @@ mod fault;
 mod fuzz;
 mod kill;
 mod meta;
+pub mod planted;
 mod pool;
 mod schedule;
 mod store;
