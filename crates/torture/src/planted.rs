@@ -241,7 +241,6 @@ impl Hunter {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn shown(e: std::io::Error) -> String {
     e.to_string()
 }
