@@ -73,17 +73,21 @@ pub(super) fn counter(db: &Db) -> u64 {
     value.map_or(0, |v| u64::from_le_bytes(v[..].try_into().expect("eight bytes")))
 }
 
+pub(super) fn open(dir: &Path) -> Db {
+    unlocked(|| Db::builder(dir).options(options()).open())
+}
+
 /// Opens; a lock that was just given up may be held for a moment more by a process that another thread is starting,
 /// which has a copy of every open file until it becomes another program.
 #[expect(clippy::disallowed_methods, reason = "waits for another process")]
-pub(super) fn open(dir: &Path) -> Db {
+pub(super) fn unlocked(open: impl Fn() -> lsm::Result<Db>) -> Db {
     for _ in 0..200 {
-        match Db::builder(dir).options(options()).open() {
+        match open() {
             Err(Error::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
-            opened => return opened.unwrap_or_else(|e| panic!("open after a kill: {}", show(&e))),
+            opened => return opened.unwrap_or_else(|e| panic!("open: {}", show(&e))),
         }
     }
-    panic!("the lock of a killed process stays");
+    panic!("the lock of a closed or killed database stays");
 }
 
 /// Writes until it is killed.

@@ -1,6 +1,6 @@
 //! A disk that is really full: a tiny tmpfs where one can be mounted, a disk in memory with a limit elsewhere.
 
-use super::child::options;
+use super::child::{options, unlocked};
 use crate::pool::beat;
 use crate::store::{read_state, show};
 use lsm::{Db, Durability};
@@ -70,8 +70,7 @@ pub(super) fn fill(seed: u64) -> Filled {
 fn open(fs: &Arc<dyn Fs>, dir: &Path) -> Db {
     // A reserve would need a larger disk.
     let options = options().disk_reserve_bytes(32 << 10);
-    let opened = Db::builder(dir).options(options).fs(Arc::clone(fs)).open();
-    opened.unwrap_or_else(|e| panic!("open: {}", show(&e)))
+    unlocked(|| Db::builder(dir).options(options.clone()).fs(Arc::clone(fs)).open())
 }
 
 fn fill_and_resume(fs: &Arc<dyn Fs>, root: &Path, seed: u64) -> u64 {
