@@ -355,9 +355,9 @@ impl Client {
     fn close_and_reopen(&mut self) -> Result<()> {
         if self.id > 0 {
             // Somebody else may open it right behind this.
-            return self.open.db.close();
+            return self.open.close();
         }
-        self.open.db.close()?;
+        self.open.close()?;
         let before = self.world.model.lock().clone();
         let again = Open::with_threads(&self.world.disk);
         check(&again.contents(), &before, false);
@@ -365,7 +365,7 @@ impl Client {
         again.db.flush()?;
         again.db.compact_range(..)?;
         check(&again.contents(), &before, false);
-        again.db.close()?;
+        again.close()?;
         Err(Error::Closed)
     }
 }

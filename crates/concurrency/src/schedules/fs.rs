@@ -7,17 +7,30 @@ use base::sync::atomic::{AtomicU64, Ordering};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use vfs::{FileLock, Fs, MemFs, Metadata, RandomAccessFile, SegmentFile, WritableFile};
 
 #[derive(Debug, Clone)]
 pub(crate) struct SteppedFs {
     inner: MemFs,
     steps: Arc<AtomicU64>,
+    closed: Arc<AtomicBool>,
 }
 
 impl SteppedFs {
     pub(crate) fn new(inner: MemFs) -> Self {
-        SteppedFs { inner, steps: Arc::default() }
+        SteppedFs { inner, steps: Arc::default(), closed: Arc::default() }
+    }
+
+    /// The database that uses it says that it is closed: from now on no name may change.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    fn change(&self) -> &MemFs {
+        let inner = self.step();
+        assert!(!self.closed.load(Ordering::Acquire), "a closed database changes names");
+        inner
     }
 
     fn step(&self) -> &MemFs {
@@ -36,11 +49,11 @@ impl SteppedFs {
 
 impl Fs for SteppedFs {
     fn create(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        Ok(self.writable(self.step().create(path)?))
+        Ok(self.writable(self.change().create(path)?))
     }
 
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        Ok(self.writable(self.step().open_append(path)?))
+        Ok(self.writable(self.change().open_append(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn RandomAccessFile>> {
@@ -48,31 +61,31 @@ impl Fs for SteppedFs {
     }
 
     fn create_segment(&self, path: &Path, len: u64) -> io::Result<Arc<dyn SegmentFile>> {
-        Ok(self.segment(self.step().create_segment(path, len)?))
+        Ok(self.segment(self.change().create_segment(path, len)?))
     }
 
     fn open_segment(&self, path: &Path) -> io::Result<Arc<dyn SegmentFile>> {
-        Ok(self.segment(self.step().open_segment(path)?))
+        Ok(self.segment(self.change().open_segment(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step().rename(from, to)
+        self.change().rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.step().remove_file(path)
+        self.change().remove_file(path)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step().hard_link(from, to)
+        self.change().hard_link(from, to)
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.step().create_dir_all(path)
+        self.change().create_dir_all(path)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.step().remove_dir(path)
+        self.change().remove_dir(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -84,7 +97,7 @@ impl Fs for SteppedFs {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.step().sync_dir(dir)
+        self.change().sync_dir(dir)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {

@@ -34,6 +34,8 @@ pub(crate) struct World {
 pub(crate) struct Open {
     pub(crate) db: Db,
     pub(crate) second: Keyspace,
+    /// What it stands on, if that wants to know when it is closed.
+    fs: Option<SteppedFs>,
 }
 
 fn options() -> Options {
@@ -60,10 +62,11 @@ fn options() -> Options {
 impl Open {
     /// As a program opens it: with threads of its own.
     pub(crate) fn with_threads(disk: &MemFs) -> Open {
-        let fs: Arc<dyn Fs> = Arc::new(SteppedFs::new(disk.clone()));
+        let stepped = SteppedFs::new(disk.clone());
+        let fs: Arc<dyn Fs> = Arc::new(stepped.clone());
         let clock = Arc::new(ManualClock::at(1));
         let db = Db::builder(DIR).options(options()).fs(fs).clock(clock).seed(7).open();
-        Self::second(db.expect("opens"))
+        Self::second(db.expect("opens"), Some(stepped))
     }
 
     /// On the thread of the caller.
@@ -71,12 +74,19 @@ impl Open {
         let fs: Arc<dyn Fs> = Arc::new(disk.clone());
         let (clock, executor) = (Arc::new(ManualClock::at(1)), ManualExecutor::new());
         let db = Db::builder(dir).options(options()).fs(fs).clock(clock).executor(executor);
-        Self::second(db.seed(7).open().expect("opens"))
+        Self::second(db.seed(7).open().expect("opens"), None)
     }
 
-    fn second(db: Db) -> Open {
+    /// Closes it, and watches that nobody goes on.
+    pub(crate) fn close(&self) -> lsm::Result<()> {
+        self.db.close()?;
+        self.fs.iter().for_each(SteppedFs::close);
+        Ok(())
+    }
+
+    fn second(db: Db, fs: Option<SteppedFs>) -> Open {
         let second = db.keyspace(SECOND, KeyspaceOptions::default()).expect("keyspace");
-        Open { db, second }
+        Open { db, second, fs }
     }
 
     pub(crate) fn keyspace(&self, number: usize) -> &Keyspace {
@@ -174,7 +184,7 @@ pub(crate) fn run(scenario: &Scenario) {
         }
     }
     if seed.is_multiple_of(3) {
-        open.db.close().expect("closes");
+        open.close().expect("closes");
     }
     drop(open);
     let open = Open::quiet(&world.disk, DIR);
