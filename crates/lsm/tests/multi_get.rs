@@ -1,5 +1,4 @@
 //! A multi-get of any number of keys is as many gets.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use lsm::{Db, Options};
 use std::sync::Arc;

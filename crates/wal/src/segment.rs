@@ -225,19 +225,41 @@ fn rename_segment(fs: &dyn Fs, old: &Path, new: &Path, len: u64) -> Result<Arc<d
     fs.open_segment(new).context("open segment", new)
 }
 
-/// Syncs the files of segments that a recovery found, so that a new log may rely on them.
+/// Makes what a recovery found in segments durable, so that a new log may rely on them.
 ///
 /// Needed before [`Log::start`](crate::Log::start) if the segments stay listed: after a kill of the process
 /// their tails may be in the page cache only. Not needed if all their records were written to tables.
 ///
+/// The bytes are written again before they are synced. After a failed sync the kernel may hold pages that differ from
+/// the disk and are marked clean; a later sync passes over them and reports success.
+///
 /// # Errors
-/// [`Error::Io`] of the open, or [`Error::SyncFailed`].
+/// [`Error::Io`] of the open, the read or the write, or [`Error::SyncFailed`].
+///
+/// # Source
+/// Rebello et al., "Can applications recover from fsync failures?", USENIX ATC 2020.
 pub fn make_durable(fs: &dyn Fs, dir: &Path, segments: &[ClosedSegment]) -> Result<()> {
     for segment in segments {
         let path = FileName::Segment(segment.num).in_dir(dir);
         let file = fs.open_segment(&path).context("open segment", &path)?;
+        rewrite(fs, &path, &*file, segment.end_offset)?;
         let synced = file.sync().context("sync segment", &path);
         synced.map_err(|e| Error::SyncFailed { source: Arc::new(e) })?;
+    }
+    Ok(())
+}
+
+/// Stores the first `len` bytes of a segment over themselves.
+fn rewrite(fs: &dyn Fs, path: &Path, file: &dyn SegmentFile, len: u64) -> Result<()> {
+    const CHUNK: u64 = 1 << 20;
+    let reader = fs.open(path).context("open segment", path)?;
+    let mut chunk = vec![0; len.min(CHUNK) as usize];
+    let mut offset = 0;
+    while offset < len {
+        let bytes = &mut chunk[..(len - offset).min(CHUNK) as usize];
+        reader.read_exact_at(bytes, offset).context("read segment", path)?;
+        file.write_at(offset, bytes).context("write segment", path)?;
+        offset += bytes.len() as u64;
     }
     Ok(())
 }

@@ -452,3 +452,25 @@ fn log_is_send_and_sync() {
     check::<Log>();
     let _: Arc<dyn Fs> = Arc::new(MemFs::new());
 }
+
+/// A power cut while the first bytes of the only segment were written: they are dropped, or refused by mode `Absolute`.
+#[test]
+fn a_torn_header_is_a_torn_tail() {
+    let rig = Rig::new(600);
+    let mut torn = vec![0; 600];
+    torn[..8].fill(0xa5);
+    rig.mem.overwrite(&path_of(1), &torn).unwrap();
+    for mode in MODES {
+        let result = read(&rig.mem, &rig.manifest(), mode);
+        if mode == RecoveryMode::Absolute {
+            assert!(result.expect_err("torn").is_corruption());
+            continue;
+        }
+        let (seen, replayed) = result.unwrap();
+        assert!(seen.is_empty(), "{mode:?}");
+        if mode != RecoveryMode::SkipCorrupt {
+            assert_eq!(replayed.dropped, [FileNum(1)]);
+            assert_eq!(replayed.torn.map(|t| t.path), Some(path_of(1)), "{mode:?}");
+        }
+    }
+}
