@@ -3,7 +3,7 @@
 use crate::testing::{Entry, TestTree, files};
 use crate::{Leveled, Policy, Task};
 use base::{Error, RangeTombstone, SeqNo, ValueKind};
-use manifest::RunId;
+use manifest::{RunId, TableMeta};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vfs::{CrashProfile, Fault, FaultFs, FaultPlan, MemFs, OpKind};
@@ -158,4 +158,16 @@ fn outputs_do_not_overlap_too_much_of_the_next_level() {
             outputs.iter().map(overlap).collect::<Vec<_>>()
         );
     }
+}
+
+/// A read that ends before the entries do, without an error, is not the end of the data.
+#[test]
+fn a_merge_that_reads_too_few_entries_ends_in_an_error() {
+    let mut tree = TestTree::new();
+    two_runs(&mut tree);
+    let mut task = start(&mut tree);
+    let table = &mut task.inputs[0].tables[0];
+    *table = Arc::new(TableMeta { entries: table.entries + 1, ..(**table).clone() });
+    let e = tree.run(&task).expect_err("an entry is missing");
+    assert!(e.is_corruption() && e.to_string().contains("entries"), "{e}");
 }

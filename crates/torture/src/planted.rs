@@ -37,6 +37,7 @@ const fn bug(id: u32, catalogue: &'static [u32], catcher: Catcher, what: &'stati
 
 const CRASH: Catcher = Catcher::Family("crash");
 const FAULT: Catcher = Catcher::Family("fault");
+const CORRUPT: Catcher = Catcher::Family("corrupt");
 const META: Catcher = Catcher::Family("meta");
 const WAL: Catcher = Catcher::Tests("esker-wal", &[]);
 const MANIFEST: Catcher = Catcher::Tests("esker-manifest", &[]);
@@ -78,7 +79,7 @@ pub const TABLE: &[Planted] = &[
     bug(23, &[51], MERGES, "range tombstones are not clipped where outputs are cut"),
     bug(24, &[52], META, "the filter denies one key in 4,096"),
     bug(25, &[53, 62], TABLES, "the tag of a key is taken for the key"),
-    bug(26, &[61, 63], WAL, "a length read from disk is believed"),
+    bug(26, &[61, 63], CORRUPT, "a length read from disk is believed"),
     bug(27, &[14], TABLES, "a block checksum is not bound to table and offset"),
     bug(28, &[46, 54], TABLES, "a separator is smaller than the last entry of its block"),
     bug(29, &[60], FAULT, "an iterator skips the table that it cannot read"),
