@@ -151,7 +151,7 @@ impl Fs for StdFs {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         sys::lock(&file)?;
-        Ok(Box::new(StdLock { _file: file }))
+        Ok(Box::new(StdLock { file }))
     }
 
     fn free_space(&self, dir: &Path) -> io::Result<u64> {
@@ -293,10 +293,18 @@ impl SegmentFile for StdMappedSegment {
     }
 }
 
-/// The lock lives as long as the open file description.
+/// The lock belongs to the open file description.
 #[derive(Debug)]
 struct StdLock {
-    _file: File,
+    file: File,
 }
 
 impl FileLock for StdLock {}
+
+impl Drop for StdLock {
+    fn drop(&mut self) {
+        // Closing alone would leave the lock with a process that another thread is just starting, until that process
+        // closes what it inherited. If this fails the close that follows must do.
+        drop(sys::unlock(&self.file));
+    }
+}

@@ -60,6 +60,10 @@ pub(super) fn lock(file: &File) -> io::Result<()> {
     })
 }
 
+pub(super) fn unlock(file: &File) -> io::Result<()> {
+    file.unlock()
+}
+
 #[expect(clippy::disallowed_methods, reason = "the seam itself")]
 pub(super) fn free_space(dir: &Path) -> io::Result<u64> {
     std::fs::metadata(dir).map(|_| u64::MAX)

@@ -101,6 +101,11 @@ pub(super) fn lock(file: &File) -> io::Result<()> {
     }
 }
 
+/// Gives the lock back, whoever else still holds the open file description.
+pub(super) fn unlock(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::flock(file, FlockOperation::Unlock)?)
+}
+
 pub(super) fn free_space(dir: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(dir)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
