@@ -212,15 +212,17 @@ impl Engine {
                 Durability::Buffered => commit.sync_due = end,
                 Durability::Memory => {}
             }
-            if end >= commit.memory_check {
-                commit.memory_check = Lsn(end.0 + self.memory_stride());
-                self.check_memory(&commit);
-            }
             let (synced, durable) = (commit.sync_wanted, self.segments.log()?.synced());
             if durability != Durability::Sync && synced > durable {
                 base::probe!("write behind one that waits for its sync");
             }
             self.commits.enqueue(Unpublished { synced, last_seq: last }, durable);
+            // After that: a flush that finds this write must find it published, or it would drop versions for it that
+            // the next snapshot reads.
+            if end >= commit.memory_check {
+                commit.memory_check = Lsn(end.0 + self.memory_stride());
+                self.check_memory(&commit);
+            }
             drop(commit);
             if self.segments.wants_spare() {
                 self.queue_spare();

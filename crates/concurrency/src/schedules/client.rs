@@ -292,7 +292,7 @@ impl Client {
             Ok(contents)
         };
         let first = read(&self.open)?;
-        check_pair(&first);
+        check_pair(&first, "snapshot");
         assert_eq!(own(&first, self.id), self.expected(), "a snapshot shows one's own writes");
         let from = if self.rng.below(2) == 0 { Durability::Sync } else { Durability::Buffered };
         self.put(from)?;
@@ -321,7 +321,7 @@ impl Client {
         let promised = self.expected();
         let issued = self.world.model.lock().counter.issued;
         let copy = Open::quiet(&self.world.disk, &dir).contents();
-        check_pair(&copy);
+        check_pair(&copy, "checkpoint");
         assert_eq!(own(&copy, self.id), promised, "a checkpoint is of now");
         assert!((before..=issued).contains(&counter_of(&copy)));
         Ok(())

@@ -119,9 +119,9 @@ pub(crate) fn own(contents: &Contents, client: usize) -> Contents {
 }
 
 /// Both halves of the pair are of one batch.
-pub(crate) fn check_pair(contents: &Contents) {
+pub(crate) fn check_pair(contents: &Contents, what: &str) {
     let half = |number: usize| contents.get(&(number, PAIR.to_string()));
-    assert_eq!(half(0), half(1), "half a batch");
+    assert_eq!(half(0), half(1), "half a batch: {what}");
 }
 
 pub(crate) fn counter_of(contents: &Contents) -> u64 {
@@ -130,7 +130,7 @@ pub(crate) fn counter_of(contents: &Contents) -> u64 {
 
 /// Compares what was found after a crash or a close with what was promised before.
 pub(crate) fn check(found: &Contents, promises: &Promises, power_cut: bool) {
-    check_pair(found);
+    check_pair(found, "afterwards");
     for (client, log) in promises.logs.iter().enumerate() {
         let mine = own(found, client);
         assert!(
