@@ -141,7 +141,7 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
     },
     Scenario {
-        name: "all",
+        name: "mix",
         threads: 4,
         ops: 30,
         value: (20, 500),
