@@ -161,8 +161,11 @@ impl World {
     /// After a reopen: the state decides about what was left open.
     fn settle(&mut self) {
         let (Some((db, _)), true) = (&self.open, self.open_end || self.sync_failed) else { return };
-        // While faults are on a read may fail; then it is left open for another time.
-        let Ok(state) = read_state(db) else { return };
+        let Ok(state) = read_state(db) else {
+            // Faults are on. Nothing is written over what is not known yet: it is opened again another time.
+            self.open = None;
+            return;
+        };
         let prefix = self.oracle().check(&state, self.synced, usize::MAX);
         let prefix = prefix.unwrap_or_else(|e| panic!("after a reopen: {e}"));
         self.recovered(prefix);
