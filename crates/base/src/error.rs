@@ -102,6 +102,14 @@ pub enum Error {
         /// The earlier failure.
         source: Arc<Error>,
     },
+    /// As many of `what` are in use as there may be. Try again when some are given back.
+    #[error("too many {what}, the limit is {max}; try again when some are closed")]
+    Overloaded {
+        /// What there is too much of, such as `"open iterators"`.
+        what: &'static str,
+        /// How many there may be.
+        max: u64,
+    },
     /// The database was closed.
     #[error("database is closed")]
     Closed,
@@ -131,7 +139,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Io { .. } | Error::Locked { .. } => ErrorKind::Retry,
+            Error::Io { .. } | Error::Locked { .. } | Error::Overloaded { .. } => ErrorKind::Retry,
             Error::NoSpace { .. } => ErrorKind::FreeSpace,
             Error::InvalidArgument { .. }
             | Error::UnsupportedFormat { .. }

@@ -3,11 +3,12 @@
 use crate::commit::Payload;
 use crate::db::Handle;
 use crate::iter::KeyRange;
-use crate::keyspace::{Keyspace, check_op, range_end, range_start};
+use crate::keyspace::{Keyspace, checked_range};
 use crate::options::WriteOptions;
 use crate::tree::Tree;
 use base::batch::{BatchBuilder, BatchOp};
-use base::{Error, Result, ValueKind, limits};
+use base::limits::WriteLimits;
+use base::{Error, Result, ValueKind};
 use std::sync::Arc;
 
 /// Operations that are committed as one: readers and crashes see all of them or none.
@@ -39,23 +40,23 @@ impl WriteBatch {
     /// Sets `key` to `value` in the default keyspace.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         let tree = Arc::clone(&self.default);
-        self.push(&tree, ValueKind::Put, key.as_ref(), value.as_ref());
+        self.push_entry(&tree, ValueKind::Put, key.as_ref(), value.as_ref());
     }
 
     /// Sets `key` to `value` in `keyspace`.
     pub fn put_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.push(&keyspace.tree, ValueKind::Put, key.as_ref(), value.as_ref());
+        self.push_entry(&keyspace.tree, ValueKind::Put, key.as_ref(), value.as_ref());
     }
 
     /// Deletes `key` from the default keyspace.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) {
         let tree = Arc::clone(&self.default);
-        self.push(&tree, ValueKind::Delete, key.as_ref(), &[]);
+        self.push_entry(&tree, ValueKind::Delete, key.as_ref(), &[]);
     }
 
     /// Deletes `key` from `keyspace`.
     pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
-        self.push(&keyspace.tree, ValueKind::Delete, key.as_ref(), &[]);
+        self.push_entry(&keyspace.tree, ValueKind::Delete, key.as_ref(), &[]);
     }
 
     /// Deletes all keys of the default keyspace that lie in `range`.
@@ -103,7 +104,7 @@ impl WriteBatch {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        self.builder.check_limits()?;
+        self.limits().check_batch(self.builder.len(), self.builder.count())?;
         let engine = &self.handle.engine;
         let durability = options.into().durability.unwrap_or(engine.options.durability);
         if self.builder.is_empty() {
@@ -113,43 +114,45 @@ impl WriteBatch {
         Ok(())
     }
 
+    fn limits(&self) -> WriteLimits {
+        self.handle.engine.options.write_limits()
+    }
+
     fn push_range(&mut self, tree: &Arc<Tree>, range: &impl KeyRange) {
-        let (lower, upper) = range.bounds();
-        if let Err(fault) = crate::iter::check_range(lower, upper) {
-            self.fault.get_or_insert(fault);
-            return;
-        }
-        let (start, end) = (range_start(lower), range_end(upper));
-        if start < end {
-            self.push(tree, ValueKind::RangeDelete, &start, &end);
+        match checked_range(range, &self.limits()) {
+            Ok(Some((start, end))) => self.push(tree, ValueKind::RangeDelete, &start, &end),
+            Ok(None) => {}
+            Err(fault) => self.refuse(fault),
         }
     }
 
-    fn push(&mut self, tree: &Arc<Tree>, kind: ValueKind, key: &[u8], value: &[u8]) {
-        let checked = check_op(kind, key, value);
-        // Stop growing before a batch that can never be committed takes all memory.
-        let room =
-            self.builder.len().saturating_add(key.len() + value.len()) <= limits::BATCH_BYTES_MAX;
-        match checked {
-            Err(fault) => {
-                self.fault.get_or_insert(fault);
-            }
-            Ok(()) if !room => {
-                let max = limits::BATCH_BYTES_MAX;
-                let fault = Error::invalid("batch", format!("more than {max} bytes; split it"));
-                self.fault.get_or_insert(fault);
-            }
-            Ok(()) if !self.is_ours(tree) => {
-                let name = tree.name.clone();
-                self.fault.get_or_insert(Error::KeyspaceNotFound { name });
-            }
-            Ok(()) => {
-                if !self.trees.iter().any(|t| t.id == tree.id) {
-                    self.trees.push(Arc::clone(tree));
-                }
-                self.builder.push(BatchOp { keyspace: tree.id, kind, key, value });
-            }
+    fn push_entry(&mut self, tree: &Arc<Tree>, kind: ValueKind, key: &[u8], value: &[u8]) {
+        let limits = self.limits();
+        match limits.check_key(key).and_then(|()| limits.check_value(value)) {
+            Ok(()) => self.push(tree, kind, key, value),
+            Err(fault) => self.refuse(fault),
         }
+    }
+
+    /// The first fault is the one that the commit returns.
+    fn refuse(&mut self, fault: Error) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// Adds an operation that was checked by itself.
+    fn push(&mut self, tree: &Arc<Tree>, kind: ValueKind, key: &[u8], value: &[u8]) {
+        // Stop growing before a batch that can never be committed takes all memory.
+        let bytes = self.builder.len().saturating_add(key.len() + value.len());
+        if let Err(fault) = self.limits().check_batch(bytes, self.builder.count() + 1) {
+            return self.refuse(fault);
+        }
+        if !self.is_ours(tree) {
+            return self.refuse(Error::KeyspaceNotFound { name: tree.name.clone() });
+        }
+        if !self.trees.iter().any(|t| t.id == tree.id) {
+            self.trees.push(Arc::clone(tree));
+        }
+        self.builder.push(BatchOp { keyspace: tree.id, kind, key, value });
     }
 
     /// True unless the keyspace belongs to another database, or was dropped.

@@ -2,6 +2,7 @@
 
 use crate::db::Db;
 use crate::executor::{Executor, ThreadExecutor};
+use crate::listener::Listener;
 use crate::options::Options;
 use crate::recover::{Parts, open};
 use base::Result;
@@ -23,6 +24,17 @@ pub struct DbBuilder {
     executor: Option<Arc<dyn Executor>>,
     cache: Option<Arc<BlockCache>>,
     seed: Option<u64>,
+    listener: Told,
+}
+
+/// Who is told of events.
+#[derive(Default)]
+struct Told(Option<Arc<dyn Listener>>);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "a listener" } else { "nobody" })
+    }
 }
 
 impl DbBuilder {
@@ -35,6 +47,7 @@ impl DbBuilder {
             executor: None,
             cache: None,
             seed: None,
+            listener: Told::default(),
         }
     }
 
@@ -75,6 +88,12 @@ impl DbBuilder {
         self
     }
 
+    /// Tells `listener` what happens in the database, see [`Listener`]. Default: nobody is told.
+    pub fn listener(mut self, listener: Arc<dyn Listener>) -> Self {
+        self.listener = Told(Some(listener));
+        self
+    }
+
     /// Opens the database, or makes one where there is none.
     ///
     /// What the log holds is replayed; the cost grows with the bytes in the log, not with the data.
@@ -100,6 +119,7 @@ impl DbBuilder {
             executor: Arc::clone(&executor),
             rng: self.seed.map_or_else(Rng::from_entropy, Rng::new),
             cache: self.cache,
+            listener: self.listener.0,
         };
         match open(parts) {
             Ok(engine) => Db::from_engine(engine),

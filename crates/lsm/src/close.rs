@@ -19,12 +19,12 @@ impl Engine {
             return Ok(());
         }
         let flushed = self.flush_for_close();
-        {
+        let before = {
             // Writers look at the health under the commit lock: none is between its look and its record.
             let _commit = self.commits.lock();
             self.closing.store(true, Ordering::Release);
-            self.health.close();
-        }
+            self.health.close()
+        };
         self.limiter.stop();
         self.event.notify();
         self.executor.shutdown();
@@ -34,6 +34,8 @@ impl Engine {
         self.purge();
         drop(self.lock.lock().take());
         self.event.notify();
+        drop(closed);
+        self.events.end(before);
         flushed.and(ended)
     }
 

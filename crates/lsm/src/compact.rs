@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::executor::Priority;
+use crate::listener::EngineEvent;
 use crate::metrics::Counters;
 use crate::tree::{Tree, View};
 use base::{Error, Result, SeqNo};
@@ -23,6 +24,7 @@ impl Engine {
                 match done {
                     Ok(()) => {
                         engine.health.recover();
+                        engine.tell_stall_ended();
                         engine.purge();
                         engine.schedule_compactions(&tree);
                     }
@@ -63,11 +65,39 @@ impl Engine {
         }
     }
 
-    /// Runs `task` and installs what it made.
+    /// Runs `task`, installs what it made, and tells of it.
     fn run_task(&self, tree: &Tree, task: &Task) -> Result<()> {
         if self.is_closing() {
             return Err(Error::Closed);
         }
+        let id = self.next_compaction.fetch_add(1, Ordering::Relaxed);
+        let begun = self.clock.monotonic_micros();
+        self.events.push(|| EngineEvent::CompactionBegun {
+            id,
+            keyspace: tree.name.clone(),
+            inputs: task.tables().count(),
+            input_bytes: task.input_bytes(),
+            output_level: task.output_level as u32,
+            reason: task.reason,
+        });
+        let made = self.merge_and_install(tree, task);
+        let made = made.inspect_err(|e| self.note_damage(e, Some(tree.id)));
+        self.events.push(|| {
+            let (outputs, output_bytes) = made.as_ref().map_or((0, 0), |&made| made);
+            EngineEvent::CompactionEnded {
+                id,
+                keyspace: tree.name.clone(),
+                outputs,
+                output_bytes,
+                time: self.time_since(begun),
+                error: made.as_ref().err().cloned(),
+            }
+        });
+        made.map(drop)
+    }
+
+    /// Returns the number of tables made and their bytes.
+    fn merge_and_install(&self, tree: &Tree, task: &Task) -> Result<(usize, u64)> {
         let outputs = match task.kind {
             TaskKind::Merge => {
                 let target = task.target_table_bytes;
@@ -85,7 +115,7 @@ impl Engine {
         Counters::add(&self.counters.compactions, 1);
         Counters::add(&self.counters.compacted_bytes_read, read);
         Counters::add(&self.counters.compacted_bytes_written, written);
-        Ok(())
+        Ok((files.len(), written))
     }
 
     fn install_task(&self, tree: &Tree, task: &Task, outputs: Vec<TableMeta>) -> Result<()> {

@@ -79,7 +79,7 @@ impl Db {
     /// Sets `key` to `value`.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a key over 65,535 bytes or a value over 64 MiB; [`Error::NoSpace`] on a full
+    /// [`Error::InvalidArgument`] for a key or value over the limits of the options; [`Error::NoSpace`] on a full
     /// disk, until there is space; [`Error::SyncFailed`] and [`Error::WritesStopped`] until the database is
     /// reopened; [`Error::ReadOnly`]; [`Error::Closed`]. Unless the error is `SyncFailed`, or the first `WritesStopped`, the
     /// write is not there and never will be; after those two nobody knows before the next open.

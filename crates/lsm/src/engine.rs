@@ -6,7 +6,9 @@ use crate::event::Event;
 use crate::executor::{Executor, Job, Priority};
 use crate::files::Graveyard;
 use crate::health::HealthState;
+use crate::iter::OpenIterators;
 use crate::limiter::Limiter;
+use crate::listener::Events;
 use crate::memory::MemoryUse;
 use crate::metrics::Counters;
 use crate::options::Options;
@@ -14,7 +16,7 @@ use crate::recover::RecoveryReport;
 use crate::reserve::Reserve;
 use crate::segments::Segments;
 use crate::snapshot::Snapshots;
-use crate::stall::Charges;
+use crate::stall::{Charges, ToldStall};
 use crate::tree::Tree;
 use base::clock::Clock;
 use base::rng::Rng;
@@ -33,7 +35,7 @@ use vfs::{FileLock, Fs};
 ///
 /// Locks, in the order in which they are taken when several are held:
 /// `closed`, `exclusive`, `Tree::flush_lock`, `Segments::preparing`, `Segments::trimming`, `commit`, `manifest`, `trees`, `Tree::compactions`,
-/// `Tree::view_lock`, and last, held for moments only, `calls`, `snapshots` and `graveyard`. No lock that a writer takes is held over I/O, but for the
+/// `Tree::view_lock`, and last, held for moments only, `calls`, `snapshots`, `graveyard`, those of `health` and of `events`. No lock that a writer takes is held over I/O, but for the
 /// commit lock while an ingest is installed.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -48,18 +50,24 @@ pub(crate) struct Engine {
     pub(crate) segments: Segments,
     pub(crate) manifest: Mutex<Store>,
     pub(crate) snapshots: Snapshots,
+    pub(crate) open_iterators: OpenIterators,
     pub(crate) graveyard: Mutex<Graveyard>,
     pub(crate) health: HealthState,
     pub(crate) counters: Counters,
     pub(crate) charges: Charges,
+    pub(crate) told_stall: ToldStall,
     pub(crate) memory: MemoryUse,
     pub(crate) reserve: Reserve,
     pub(crate) recovery: OnceLock<RecoveryReport>,
     pub(crate) limiter: Limiter,
     /// Notified when a job ends, space comes back, or the database closes.
     pub(crate) event: Event,
+    /// What the listener is told.
+    pub(crate) events: Arc<Events>,
     pub(crate) next_file: AtomicU64,
     pub(crate) next_run: AtomicU64,
+    /// Numbers compactions for the listener.
+    pub(crate) next_compaction: AtomicU64,
     pub(crate) rng: Mutex<Rng>,
     /// Set when the database closes: running compactions stop, no new jobs are made.
     pub(crate) closing: std::sync::atomic::AtomicBool,
@@ -151,6 +159,13 @@ impl Engine {
         self.health.stop_writes(&error);
         self.event.notify();
         error
+    }
+
+    /// Tells of damage, if that is what a read of keyspace `id` met.
+    #[cold]
+    pub(crate) fn note_damage(&self, e: &Error, id: Option<KeyspaceId>) {
+        let tree = id.and_then(|id| self.trees.read().get(&id).cloned());
+        self.events.damage(e, tree.as_ref().map(|tree| &tree.name[..]));
     }
 
     /// Hands `work` to the executor. A panic in it stops writes; the process goes on.

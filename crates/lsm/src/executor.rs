@@ -17,6 +17,8 @@ pub enum Priority {
     High,
     /// Compactions and clean-up.
     Low,
+    /// Code of the user, such as a listener: nothing of the engine may wait for it, so it has a thread of its own.
+    Aside,
 }
 
 /// A piece of background work.
@@ -46,8 +48,9 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// Calls `tick` every `interval`.
     fn every(&self, interval: Duration, tick: Tick);
 
-    /// Called by a thread that waits for background work: runs one waiting job on this thread if that is
-    /// how this executor works, and says whether it did. Executors with threads return false.
+    /// Called by a thread that waits for background work, and may hold locks: runs one waiting job, but none that is
+    /// [`Priority::Aside`], on this thread if that is how this executor works, and says whether it did. Executors with
+    /// threads return false.
     fn drive(&self) -> bool;
 
     /// Waits for running jobs, drops waiting ones, stops ticks and threads. Called on a thread that is not
@@ -56,7 +59,7 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
 }
 
 /// A fixed number of threads for jobs, of which one is kept free of [`Priority::Low`] work if there are
-/// several, and one more thread for ticks.
+/// several, one more thread for ticks, and one for [`Priority::Aside`] once there is such a job.
 pub struct ThreadExecutor {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -66,6 +69,8 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Signalled when there may be something to do for a worker.
     changed: Condvar,
+    /// Signalled when there may be something to do for the thread aside.
+    aside: Condvar,
     /// Signalled at shutdown. Ticks wait here: a wait that every job cut short would never see its interval end.
     ended: Condvar,
     low_max: usize,
@@ -75,6 +80,8 @@ struct Shared {
 struct Queue {
     high: VecDeque<Job>,
     low: VecDeque<Job>,
+    aside: VecDeque<Job>,
+    aside_started: bool,
     low_running: usize,
     stopped: bool,
 }
@@ -101,6 +108,7 @@ impl ThreadExecutor {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             changed: Condvar::new(),
+            aside: Condvar::new(),
             ended: Condvar::new(),
             low_max: threads.saturating_sub(1).max(1),
         });
@@ -140,6 +148,29 @@ fn work(shared: &Shared) {
     }
 }
 
+fn work_aside(shared: &Shared) {
+    let mut queue = shared.queue.lock();
+    while !queue.stopped {
+        match queue.aside.pop_front() {
+            Some(job) => MutexGuard::unlocked(&mut queue, || (job.run)()),
+            None => shared.aside.wait(&mut queue),
+        }
+    }
+}
+
+impl ThreadExecutor {
+    fn submit_aside(&self, mut queue: MutexGuard<'_, Queue>, job: Job) {
+        queue.aside.push_back(job);
+        let start = !std::mem::replace(&mut queue.aside_started, true);
+        drop(queue);
+        if start {
+            let shared = Arc::clone(&self.shared);
+            self.spawn("esker-aside", move || work_aside(&shared));
+        }
+        self.shared.aside.notify_one();
+    }
+}
+
 impl Executor for ThreadExecutor {
     fn submit(&self, job: Job) {
         let mut queue = self.shared.queue.lock();
@@ -149,6 +180,7 @@ impl Executor for ThreadExecutor {
         match job.priority {
             Priority::High => queue.high.push_back(job),
             Priority::Low => queue.low.push_back(job),
+            Priority::Aside => return self.submit_aside(queue, job),
         }
         // A worker may be woken for a job that it may not take, so all are.
         self.shared.changed.notify_all();
@@ -176,8 +208,10 @@ impl Executor for ThreadExecutor {
             let mut queue = self.shared.queue.lock();
             queue.stopped = true;
             self.shared.changed.notify_all();
+            self.shared.aside.notify_all();
             self.shared.ended.notify_all();
-            (std::mem::take(&mut queue.high), std::mem::take(&mut queue.low))
+            let queue = &mut *queue;
+            [&mut queue.high, &mut queue.low, &mut queue.aside].map(std::mem::take)
         };
         drop(dropped);
         for thread in std::mem::take(&mut *self.threads.lock()) {
@@ -261,8 +295,12 @@ impl Executor for ManualExecutor {
     }
 
     fn drive(&self) -> bool {
-        let urgent = self.queue.lock().iter().position(|job| job.priority == Priority::High);
-        self.step(urgent.unwrap_or(0))
+        let next = {
+            let queue = self.queue.lock();
+            let of = |priority| queue.iter().position(|job| job.priority == priority);
+            of(Priority::High).or_else(|| of(Priority::Low))
+        };
+        next.is_some_and(|index| self.step(index))
     }
 
     fn shutdown(&self) {

@@ -2,13 +2,15 @@
 
 use crate::engine::Engine;
 use crate::executor::Priority;
+use crate::listener::EngineEvent;
 use crate::metrics::Counters;
-use crate::tree::{Mem, Tree, View};
+use crate::tree::{Frozen, Mem, Tree, View};
 use base::{Error, Fragments, InternalIterator, MergingIterator, Result, SeqNo};
 use compaction::OlderData;
 use manifest::{AddedTable, TableChanges, TableMeta, VersionEdit};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 impl Engine {
     /// Asks the executor for a flush of `tree`, unless one is waiting already or there is nothing to flush.
@@ -37,6 +39,7 @@ impl Engine {
     fn flush_succeeded(self: &Arc<Self>, tree: &Arc<Tree>) {
         self.health.recover();
         self.memory_changed();
+        self.tell_stall_ended();
         if let Err(e) = self.trim_log() {
             self.background_failed(&e);
         }
@@ -85,14 +88,48 @@ impl Engine {
             base::probe!("memtable held back from a flush");
         }
         let Some(last) = mems.first().and_then(|m| m.frozen()) else { return Ok(()) };
+        let begun = self.clock.monotonic_micros();
+        self.events.push(|| EngineEvent::FlushBegun {
+            keyspace: tree.name.clone(),
+            memtables: mems.len(),
+            bytes: mems.iter().map(|m| m.table.size_bytes() as u64).sum(),
+        });
+        let made = self.flush_memtables(tree, &mems, last);
+        self.events.push(|| {
+            let (tables, bytes) = made.as_ref().map_or((0, 0), |&made| made);
+            EngineEvent::FlushEnded {
+                keyspace: tree.name.clone(),
+                tables,
+                bytes,
+                time: self.time_since(begun),
+                error: made.as_ref().err().cloned(),
+            }
+        });
+        made.map(drop)
+    }
+
+    /// The time since `begun`, in microseconds of the monotonic clock.
+    pub(crate) fn time_since(&self, begun: u64) -> Duration {
+        Duration::from_micros(self.clock.monotonic_micros().saturating_sub(begun))
+    }
+
+    /// Returns the number of tables and their bytes.
+    fn flush_memtables(
+        self: &Arc<Self>,
+        tree: &Arc<Tree>,
+        mems: &[Arc<Mem>],
+        last: Frozen,
+    ) -> Result<(usize, u64)> {
         // Tables must not outlive a log record older than what they hold, nor hold what nobody may see yet.
         if !base::planted::is(7) {
             self.sync_log(last.end)?;
         }
-        let tables = self.write_level0(tree, &mems)?;
+        let tables = self.write_level0(tree, mems)?;
         let files: Vec<_> = tables.iter().map(|t| t.file).collect();
-        self.install_flush(tree, tables, &mems, last.seq)
-            .inspect_err(|e| self.discard_if_dropped(e, &files))
+        let bytes = tables.iter().map(|t| t.size_bytes).sum();
+        self.install_flush(tree, tables, mems, last.seq)
+            .inspect_err(|e| self.discard_if_dropped(e, &files))?;
+        Ok((files.len(), bytes))
     }
 
     pub(crate) fn write_level0(

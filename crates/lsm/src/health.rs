@@ -1,8 +1,10 @@
 //! The states of the engine: what still works after something failed.
 
+use crate::listener::{EngineEvent, Events};
 use base::sync::Mutex;
 use base::sync::atomic::{AtomicU8, Ordering};
 use base::{Error, Result};
+use std::fmt;
 use std::sync::Arc;
 
 /// What a database can still do.
@@ -31,6 +33,42 @@ impl Health {
     pub fn is_healthy(&self) -> bool {
         matches!(self, Health::Healthy)
     }
+
+    /// A number for a gauge: 0 healthy, 1 degraded, 2 read-only, 3 closed. Never renumbered.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Health::Healthy => 0,
+            Health::Degraded { .. } => 1,
+            Health::ReadOnly { .. } => 2,
+            Health::Closed => 3,
+        }
+    }
+
+    fn reason(&self) -> Option<&Error> {
+        match self {
+            Health::Degraded { reason } | Health::ReadOnly { reason } => Some(reason),
+            Health::Healthy | Health::Closed => None,
+        }
+    }
+
+    /// True if `other` is the same state for the same kind of reason: a job that fails again names another file.
+    fn is_like(&self, other: &Health) -> bool {
+        let kind = |health: &Health| health.reason().map(std::mem::discriminant);
+        self.code() == other.code() && kind(self) == kind(other)
+    }
+}
+
+/// The name of the state, and its reason.
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Health::Healthy => f.write_str("healthy"),
+            Health::Degraded { reason } => write!(f, "degraded ({reason})"),
+            Health::ReadOnly { reason } => write!(f, "read-only ({reason})"),
+            Health::Closed => f.write_str("closed"),
+        }
+    }
 }
 
 const OPEN: u8 = 0;
@@ -42,9 +80,10 @@ const CLOSED: u8 = 2;
 pub(crate) struct HealthState {
     state: AtomicU8,
     errors: Mutex<Errors>,
+    events: Arc<Events>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Errors {
     /// Why writes stopped.
     fatal: Option<Error>,
@@ -52,22 +91,55 @@ struct Errors {
     retrying: Option<Error>,
 }
 
+impl Errors {
+    fn health(&self) -> Health {
+        match (&self.fatal, &self.retrying) {
+            (Some(reason), _) => Health::ReadOnly { reason: reason.clone() },
+            (None, Some(reason)) => Health::Degraded { reason: reason.clone() },
+            (None, None) => Health::Healthy,
+        }
+    }
+
+    /// What is being retried, if it is for want of space.
+    fn no_space(&self) -> Option<&Error> {
+        self.retrying.as_ref().filter(|e| e.is_no_space())
+    }
+}
+
 impl HealthState {
-    pub(crate) fn new(read_only: bool) -> Self {
+    pub(crate) fn new(read_only: bool, events: Arc<Events>) -> Self {
         let fatal = read_only.then_some(Error::ReadOnly);
         HealthState {
             state: AtomicU8::new(if read_only { READ_ONLY } else { OPEN }),
             errors: Mutex::new(Errors { fatal, retrying: None }),
+            events,
         }
     }
 
     pub(crate) fn current(&self) -> Health {
         let errors = self.errors.lock();
-        match (self.state.load(Ordering::Acquire), &errors.fatal, &errors.retrying) {
-            (CLOSED, ..) => Health::Closed,
-            (_, Some(reason), _) => Health::ReadOnly { reason: reason.clone() },
-            (_, None, Some(reason)) => Health::Degraded { reason: reason.clone() },
-            _ => Health::Healthy,
+        if self.state.load(Ordering::Acquire) == CLOSED { Health::Closed } else { errors.health() }
+    }
+
+    /// Changes what has failed, and tells of it under the lock: events have the order of the changes.
+    fn change(&self, change: impl FnOnce(&mut Errors)) {
+        let mut errors = self.errors.lock();
+        let before = errors.clone();
+        change(&mut errors);
+        let (from, to) = (before.health(), errors.health());
+        if !self.events.wanted() || self.state.load(Ordering::Acquire) == CLOSED {
+            return;
+        }
+        if before.no_space().is_none()
+            && let Some(error) = errors.no_space().cloned()
+        {
+            self.events.push(|| EngineEvent::OutOfSpace { error });
+        }
+        if !from.is_like(&to) {
+            self.events.push(|| EngineEvent::HealthChanged { from, to });
+        }
+        if before.no_space().is_some() && errors.retrying.is_none() {
+            self.events.push(|| EngineEvent::SpaceResumed);
         }
     }
 
@@ -107,29 +179,34 @@ impl HealthState {
 
     /// Stops writes for good. The first reason stays.
     pub(crate) fn stop_writes(&self, reason: &Error) {
-        let mut errors = self.errors.lock();
-        errors.fatal.get_or_insert_with(|| reason.clone());
-        // A closed database stays closed.
-        let _was =
-            self.state.compare_exchange(OPEN, READ_ONLY, Ordering::AcqRel, Ordering::Acquire);
+        self.change(|errors| {
+            errors.fatal.get_or_insert_with(|| reason.clone());
+            // A closed database stays closed.
+            let _was =
+                self.state.compare_exchange(OPEN, READ_ONLY, Ordering::AcqRel, Ordering::Acquire);
+        });
     }
 
-    pub(crate) fn close(&self) {
+    /// Returns what it was before.
+    pub(crate) fn close(&self) -> Health {
+        let before = self.current();
         self.state.store(CLOSED, Ordering::Release);
+        before
     }
 
     /// Notes a failure that is retried.
     pub(crate) fn degrade(&self, reason: &Error) {
-        self.errors.lock().retrying = Some(reason.clone());
+        self.change(|errors| errors.retrying = Some(reason.clone()));
     }
 
     /// Notes that what failed has succeeded.
     pub(crate) fn recover(&self) {
-        let mut errors = self.errors.lock();
-        if errors.retrying.as_ref().is_some_and(Error::is_no_space) {
-            base::probe!("work resumed after a full disk");
-        }
-        errors.retrying = None;
+        self.change(|errors| {
+            if errors.no_space().is_some() {
+                base::probe!("work resumed after a full disk");
+            }
+            errors.retrying = None;
+        });
     }
 
     /// What is being retried.

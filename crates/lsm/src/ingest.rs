@@ -9,7 +9,7 @@ use crate::metrics::Counters;
 use crate::options::CompactionPolicy;
 use crate::tree::{LEVELS, Tree, View};
 use base::sync::atomic::Ordering;
-use base::{Error, FileName, FileNum, InternalKey, IoContext, Result, SeqNo, ValueKind, limits};
+use base::{Error, FileName, FileNum, InternalKey, IoContext, Result, SeqNo, ValueKind};
 use manifest::{AddedTable, RunId, TableChanges, TableMeta, Version, VersionEdit};
 use sstable::{TableSummary, TableWriter};
 use std::sync::Arc;
@@ -149,8 +149,8 @@ impl<'a> IngestOutput<'a> {
     }
 
     fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        limits::check_key(key)?;
-        limits::check_value(value)?;
+        let limits = self.engine.options.write_limits();
+        limits.check_key(key).and_then(|()| limits.check_value(value))?;
         self.check_order(key)?;
         if self.writer.as_ref().is_some_and(|(_, w)| w.file_size_estimate() >= self.target_bytes) {
             self.finish()?;

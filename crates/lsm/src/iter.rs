@@ -4,12 +4,13 @@ use crate::db::Handle;
 use crate::snapshot::Pin;
 use crate::tree::{Tree, View};
 use crate::visible::{Bounds, VisibleIterator};
-use base::{Error, Result, SeqNo, Slice};
+use base::{Error, KeyspaceId, Result, SeqNo, Slice};
 use sstable::CacheHint;
 use std::ops::{
     Bound, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive,
 };
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A range of keys: `a..b`, `a..=b`, `a..`, `..b`, `..=b`, `..`, or a pair of [`Bound`]s, of anything that is bytes.
 pub trait KeyRange {
@@ -95,7 +96,8 @@ pub(crate) fn check_range(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Result<()
 /// Sees the keyspace as it was when the range was made. An error is yielded once and ends the iteration.
 #[derive(Debug)]
 pub struct Range {
-    source: Arc<SourceOf>,
+    /// `None` in a range that was refused.
+    source: Option<SourceOf>,
     bounds: Bounds,
     front: Option<VisibleIterator>,
     back: Option<VisibleIterator>,
@@ -113,9 +115,38 @@ enum RangeState {
     Done,
 }
 
+/// Iterators and cursors that are open. On a cache line of its own: other counters change more often.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct OpenIterators(AtomicUsize);
+
+impl OpenIterators {
+    /// # Errors
+    /// [`Error::Overloaded`] if there are `max` already.
+    fn enter(&self, max: Option<usize>) -> Result<()> {
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        match max {
+            Some(max) if before >= max => {
+                self.leave();
+                Err(Error::Overloaded { what: "open iterators", max: max as u64 })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What iterators are made from.
 #[derive(Debug)]
 struct SourceOf {
+    keyspace: KeyspaceId,
     // Dropped before the handle, which may close the database.
     view: Arc<View>,
     seq: SeqNo,
@@ -124,18 +155,44 @@ struct SourceOf {
 }
 
 impl SourceOf {
-    fn new(handle: &Arc<Handle>, tree: &Tree, seq: Option<SeqNo>, pin: Option<Pin>) -> Self {
+    /// # Errors
+    /// [`Error::Overloaded`] if too many iterators are open.
+    fn new(
+        handle: &Arc<Handle>,
+        tree: &Tree,
+        seq: Option<SeqNo>,
+        pin: Option<Pin>,
+    ) -> Result<Self> {
+        handle.engine.open_iterators.enter(handle.engine.options.open_iterators_max)?;
         // View first: it holds all that is visible when it is taken, and what a later sequence number sees beyond it
         // lies wholly in memtables that it does not have, so it is a clean cut.
         let view = tree.view_full();
         let seq = seq.unwrap_or_else(|| handle.engine.visible());
-        SourceOf { view, seq, _pin: pin, handle: Arc::clone(handle) }
+        let (keyspace, handle) = (tree.id, Arc::clone(handle));
+        Ok(SourceOf { keyspace, view, seq, _pin: pin, handle })
     }
 
     fn iterator(&self, bounds: Bounds) -> Result<VisibleIterator> {
         self.handle.engine.health.check_open()?;
         let (view, tables) = (Arc::clone(&self.view), &self.handle.engine.tables);
         VisibleIterator::new(view, self.seq, bounds, tables, CacheHint::Fill)
+    }
+
+    /// Tells of damage, if `e` is that.
+    #[cold]
+    fn note(&self, e: &Error) {
+        self.handle.engine.note_damage(e, Some(self.keyspace));
+    }
+}
+
+/// Only a range that was refused has no source, and that is never asked to walk.
+fn iterator_over(source: Option<&SourceOf>, bounds: &Bounds) -> Result<VisibleIterator> {
+    source.ok_or(Error::Closed)?.iterator(bounds.clone())
+}
+
+impl Drop for SourceOf {
+    fn drop(&mut self) {
+        self.handle.engine.open_iterators.leave();
     }
 }
 
@@ -148,19 +205,13 @@ impl Range {
         pin: Option<Pin>,
     ) -> Range {
         let readable = handle.engine.check_readable(tree, seq);
-        let (bounds, state) = match readable.and_then(|()| range.owned_bounds()) {
-            Ok(bounds) => (bounds, RangeState::Going),
-            Err(e) => ((Bound::Unbounded, Bound::Unbounded), RangeState::Refused(e)),
+        let bounds = readable.and_then(|()| range.owned_bounds());
+        let parts = bounds.and_then(|bounds| Ok((bounds, SourceOf::new(handle, tree, seq, pin)?)));
+        let (bounds, source, state) = match parts {
+            Ok((bounds, source)) => (bounds, Some(source), RangeState::Going),
+            Err(e) => ((Bound::Unbounded, Bound::Unbounded), None, RangeState::Refused(e)),
         };
-        Range {
-            source: Arc::new(SourceOf::new(handle, tree, seq, pin)),
-            bounds,
-            front: None,
-            back: None,
-            front_key: None,
-            back_key: None,
-            state,
-        }
+        Range { source, bounds, front: None, back: None, front_key: None, back_key: None, state }
     }
 
     pub(crate) fn prefix(
@@ -181,7 +232,7 @@ impl Range {
                 front
             }
             none => {
-                let front = none.insert(self.source.iterator(self.bounds.clone())?);
+                let front = none.insert(iterator_over(self.source.as_ref(), &self.bounds)?);
                 front.seek_to_first()?;
                 front
             }
@@ -205,7 +256,7 @@ impl Range {
             }
             none => {
                 self.front_key = self.front.as_ref().map(|f| Slice::copy_from(f.key()));
-                let back = none.insert(self.source.iterator(self.bounds.clone())?);
+                let back = none.insert(iterator_over(self.source.as_ref(), &self.bounds)?);
                 back.seek_to_last()?;
                 back
             }
@@ -228,8 +279,10 @@ impl Range {
             RangeState::Refused(e) => Some(Err(e)),
             RangeState::Going => {
                 let pair = step(self).transpose()?;
-                if pair.is_ok() {
-                    self.state = RangeState::Going;
+                match (&pair, &self.source) {
+                    (Err(e), Some(source)) => source.note(e),
+                    (Err(_), None) => {}
+                    (Ok(_), _) => self.state = RangeState::Going,
                 }
                 Some(pair)
             }
@@ -259,7 +312,7 @@ impl std::iter::FusedIterator for Range {}
 #[derive(Debug)]
 pub struct Cursor {
     iterator: VisibleIterator,
-    _source: SourceOf,
+    source: SourceOf,
 }
 
 impl Cursor {
@@ -270,9 +323,16 @@ impl Cursor {
         pin: Option<Pin>,
     ) -> Result<Cursor> {
         handle.engine.check_readable(tree, seq)?;
-        let source = SourceOf::new(handle, tree, seq, pin);
-        let iterator = source.iterator((Bound::Unbounded, Bound::Unbounded))?;
-        Ok(Cursor { iterator, _source: source })
+        let source = SourceOf::new(handle, tree, seq, pin)?;
+        let iterator = source.iterator((Bound::Unbounded, Bound::Unbounded));
+        let iterator = iterator.inspect_err(|e| source.note(e))?;
+        Ok(Cursor { iterator, source })
+    }
+
+    /// Passes `moved` on, and tells of damage that it met.
+    #[inline]
+    fn noting(&self, moved: Result<()>) -> Result<()> {
+        moved.inspect_err(|e| self.source.note(e))
     }
 
     /// True if the cursor stands on a pair.
@@ -307,7 +367,8 @@ impl Cursor {
     /// # Errors
     /// As for [`Db::get`](crate::Db::get).
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.iterator.seek(key.as_ref())
+        let moved = self.iterator.seek(key.as_ref());
+        self.noting(moved)
     }
 
     /// Moves to the last key at or before `key`.
@@ -315,7 +376,8 @@ impl Cursor {
     /// # Errors
     /// As for [`Db::get`](crate::Db::get).
     pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.iterator.seek_for_prev(key.as_ref())
+        let moved = self.iterator.seek_for_prev(key.as_ref());
+        self.noting(moved)
     }
 
     /// Moves to the first key.
@@ -323,7 +385,8 @@ impl Cursor {
     /// # Errors
     /// As for [`Db::get`](crate::Db::get).
     pub fn seek_to_first(&mut self) -> Result<()> {
-        self.iterator.seek_to_first()
+        let moved = self.iterator.seek_to_first();
+        self.noting(moved)
     }
 
     /// Moves to the last key.
@@ -331,7 +394,8 @@ impl Cursor {
     /// # Errors
     /// As for [`Db::get`](crate::Db::get).
     pub fn seek_to_last(&mut self) -> Result<()> {
-        self.iterator.seek_to_last()
+        let moved = self.iterator.seek_to_last();
+        self.noting(moved)
     }
 
     /// Moves to the next key; past the last one the cursor is not valid. Does nothing while not valid.
@@ -341,7 +405,8 @@ impl Cursor {
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "a cursor lends, an iterator cannot")]
     pub fn next(&mut self) -> Result<()> {
-        self.iterator.next()
+        let moved = self.iterator.next();
+        self.noting(moved)
     }
 
     /// Moves to the previous key; before the first one the cursor is not valid. Does nothing while not valid.
@@ -350,6 +415,7 @@ impl Cursor {
     /// As for [`Db::get`](crate::Db::get).
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
-        self.iterator.prev()
+        let moved = self.iterator.prev();
+        self.noting(moved)
     }
 }

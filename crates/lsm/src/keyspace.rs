@@ -7,8 +7,9 @@ use crate::options::{KeyspaceOptions, WriteOptions};
 use crate::tree::Tree;
 use base::batch::BatchOp;
 use base::checksum::key_hash;
+use base::limits::{self, WriteLimits};
 use base::sync::atomic::Ordering;
-use base::{Result, SeqNo, Slice, ValueKind, limits};
+use base::{Result, SeqNo, Slice, ValueKind};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ impl std::fmt::Display for CasMismatch {
 impl std::error::Error for CasMismatch {}
 
 /// The first key of a range.
-pub(crate) fn range_start(lower: Bound<&[u8]>) -> Vec<u8> {
+fn range_start(lower: Bound<&[u8]>) -> Vec<u8> {
     match lower {
         Bound::Unbounded => Vec::new(),
         Bound::Included(key) => key.to_vec(),
@@ -46,7 +47,7 @@ pub(crate) fn range_start(lower: Bound<&[u8]>) -> Vec<u8> {
 }
 
 /// The first key behind a range.
-pub(crate) fn range_end(upper: Bound<&[u8]>) -> Vec<u8> {
+fn range_end(upper: Bound<&[u8]>) -> Vec<u8> {
     match upper {
         // Longer than any key and nothing but 0xff: behind every key there can be.
         Bound::Unbounded => vec![0xff; limits::BOUND_BYTES_MAX],
@@ -55,14 +56,21 @@ pub(crate) fn range_end(upper: Bound<&[u8]>) -> Vec<u8> {
     }
 }
 
-/// Checks what one operation brings against the limits.
-pub(crate) fn check_op(kind: ValueKind, key: &[u8], value: &[u8]) -> Result<()> {
-    match kind {
-        ValueKind::RangeDelete => {
-            limits::check_bound(key).and_then(|()| limits::check_bound(value))
+/// The start and the end of a range that is deleted, checked before they are copied; `None` if it is empty.
+pub(crate) fn checked_range(
+    range: &impl KeyRange,
+    limits: &WriteLimits,
+) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let (lower, upper) = range.bounds();
+    for bound in [lower, upper] {
+        if let Bound::Included(key) | Bound::Excluded(key) = bound {
+            limits.check_bound(key)?;
         }
-        _ => limits::check_key(key).and_then(|()| limits::check_value(value)),
     }
+    check_range(lower, upper)?;
+    let (start, end) = (range_start(lower), range_end(upper));
+    limits::check_bound(&start).and_then(|()| limits::check_bound(&end))?;
+    Ok((start < end).then_some((start, end)))
 }
 
 /// The key right behind `key`.
@@ -129,14 +137,13 @@ impl Keyspace {
     /// # Errors
     /// As for [`Db::put`](crate::Db::put); an inverted range is an invalid argument.
     pub fn delete_range(&self, range: impl KeyRange) -> Result<()> {
-        let (lower, upper) = range.bounds();
-        check_range(lower, upper)?;
-        let (start, end) = (range_start(lower), range_end(upper));
-        if start >= end {
-            let engine = &self.handle.engine;
-            return engine.write_nothing(engine.options.durability);
+        let engine = &self.handle.engine;
+        match checked_range(&range, &engine.options.write_limits())? {
+            Some((start, end)) => {
+                self.log_one(ValueKind::RangeDelete, &start, &end, WriteOptions::default())
+            }
+            None => engine.write_nothing(engine.options.durability),
         }
-        self.write_one(ValueKind::RangeDelete, &start, &end, WriteOptions::default())
     }
 
     fn write_one(
@@ -146,7 +153,19 @@ impl Keyspace {
         value: &[u8],
         options: WriteOptions,
     ) -> Result<()> {
-        check_op(kind, key, value)?;
+        let limits = self.handle.engine.options.write_limits();
+        limits.check_key(key).and_then(|()| limits.check_value(value))?;
+        self.log_one(kind, key, value, options)
+    }
+
+    /// Writes one operation that was checked.
+    fn log_one(
+        &self,
+        kind: ValueKind,
+        key: &[u8],
+        value: &[u8],
+        options: WriteOptions,
+    ) -> Result<()> {
         let engine = &self.handle.engine;
         let durability = options.durability.unwrap_or(engine.options.durability);
         let op = BatchOp { keyspace: self.tree.id, kind, key, value };
@@ -166,9 +185,9 @@ impl Keyspace {
         new: Option<&[u8]>,
     ) -> Result<Result<(), CasMismatch>> {
         let key = key.as_ref();
-        limits::check_key(key)?;
-        limits::check_value(new.unwrap_or_default())?;
         let engine = &self.handle.engine;
+        let limits = engine.options.write_limits();
+        limits.check_key(key).and_then(|()| limits.check_value(new.unwrap_or_default()))?;
         let (kind, value) = match new {
             Some(value) => (ValueKind::Put, value),
             None => (ValueKind::Delete, &[][..]),

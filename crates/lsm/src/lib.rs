@@ -10,6 +10,7 @@
 //! | `recover`, `close` | open and close |
 //! | `ingest`, `checkpoint`, `verify` | whole tables in, whole database out, every byte checked |
 //! | `executor`, `event`, `stall`, `health` | threads or manual steps, waiting, back-pressure, states after a failure |
+//! | `listener` | what is told of all that |
 //!
 //! # What this crate does not know
 //! Nodes, networks, other databases: it is one store in one process.
@@ -34,6 +35,7 @@ mod iter;
 mod keyspace;
 mod keyspaces;
 mod limiter;
+mod listener;
 mod memory;
 mod metrics;
 #[cfg(loom)]
@@ -62,6 +64,7 @@ pub use db::Db;
 pub use health::Health;
 pub use iter::{Cursor, KeyRange, Range};
 pub use keyspace::{CasMismatch, Keyspace};
+pub use listener::{EngineEvent, Listener, StallReason};
 pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics};
 pub use options::{
     CompactionPolicy, Compression, Durability, KeyspaceOptions, Options, PerLevel, RecoveryMode,

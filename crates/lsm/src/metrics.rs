@@ -31,7 +31,7 @@ impl Counters {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Healthy, degraded, read-only or closed.
+    /// Healthy, degraded, read-only or closed; [`Health::code`] makes a gauge of it.
     pub health: Health,
     /// The newest sequence number that reads see: operations committed in the life of the database.
     pub last_sequence: u64,
@@ -79,6 +79,18 @@ pub struct Metrics {
     pub background_failures: u64,
     /// Table files that only open iterators and snapshots still need.
     pub tables_obsolete: usize,
+    /// Snapshots that live, and iterators that outlive theirs.
+    pub snapshots_open: usize,
+    /// Age of the oldest of them, in microseconds; 0 if there is none.
+    pub oldest_snapshot_micros: u64,
+    /// Iterators and cursors that live.
+    pub iterators_open: usize,
+    /// Places in files at which stored bytes were found wrong, up to 1,024.
+    pub damaged_places: usize,
+    /// Events that a slow listener did not hear.
+    pub events_lost: u64,
+    /// Panics of the listener.
+    pub listener_panics: u64,
     /// Every keyspace, by name.
     pub keyspaces: Vec<KeyspaceMetrics>,
 }
@@ -152,6 +164,8 @@ impl Engine {
         let debt = |tree: &std::sync::Arc<crate::tree::Tree>| {
             tree.options.compaction.debt(&tree.view().version).pending_bytes
         };
+        let (snapshots_open, oldest) = self.snapshots.count_and_since();
+        let age = |since| self.clock.monotonic_micros().saturating_sub(since);
         Metrics {
             health: self.health.current(),
             last_sequence: self.visible().0,
@@ -177,6 +191,12 @@ impl Engine {
             stalled_micros: count(&counters.stalled_micros),
             background_failures: count(&counters.background_failures),
             tables_obsolete: self.graveyard.lock().len(),
+            snapshots_open,
+            oldest_snapshot_micros: oldest.map_or(0, age),
+            iterators_open: self.open_iterators.count(),
+            damaged_places: self.events.damaged_places(),
+            events_lost: count(&self.events.lost),
+            listener_panics: count(&self.events.panics),
             keyspaces,
         }
     }

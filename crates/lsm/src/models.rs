@@ -39,7 +39,7 @@ impl Commits {
     }
 
     pub fn register(&self) -> u64 {
-        self.snapshots.register(&self.queue).0
+        self.snapshots.register(&self.queue, 0).0
     }
 
     pub fn release(&self, seq: u64) {

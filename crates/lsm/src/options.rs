@@ -1,6 +1,7 @@
 //! Options: plain values with units. Components such as the file system go to the builder.
 
 use crate::tree::LEVELS;
+use base::limits::{self, WriteLimits};
 use base::{Error, Result};
 pub use compaction::Policy as CompactionPolicy;
 pub use sstable::Compression;
@@ -105,6 +106,21 @@ pub struct Options {
     pub open_files_max: usize,
     /// The manifest is rewritten past this size. Default 4 MiB.
     pub manifest_rotate_bytes: u64,
+    /// Longest key that a write may bring. Default 65,535 bytes, which is the most the format has room for; at least 1.
+    /// What was written under a higher limit stays readable.
+    pub key_bytes_max: usize,
+    /// Longest value that a write may bring. Default 64 MiB, which is the most the format has room for.
+    pub value_bytes_max: usize,
+    /// Largest batch, encoded. Default 64 MiB and 128 KiB, which is the most the format has room for; at least one entry
+    /// of the longest key and value.
+    pub batch_bytes_max: usize,
+    /// Most operations in a batch. Default 1,048,576, which is the most the format has room for; at least 1.
+    pub batch_ops_max: usize,
+    /// Age at which a snapshot is told to the listener, once. Default 1 h.
+    pub snapshot_age_warn: Duration,
+    /// Iterators and cursors open at a time; more are refused with [`Error::Overloaded`]. `None`, the default, is no
+    /// limit.
+    pub open_iterators_max: Option<usize>,
 }
 
 impl Default for Options {
@@ -129,6 +145,12 @@ impl Default for Options {
             disk_reserve_bytes: 64 << 20,
             open_files_max: 1000,
             manifest_rotate_bytes: 4 << 20,
+            key_bytes_max: limits::KEY_BYTES_MAX,
+            value_bytes_max: limits::VALUE_BYTES_MAX,
+            batch_bytes_max: limits::BATCH_BYTES_MAX,
+            batch_ops_max: limits::BATCH_OPS_MAX,
+            snapshot_age_warn: Duration::from_secs(3600),
+            open_iterators_max: None,
         }
     }
 }
@@ -184,6 +206,28 @@ impl Options {
         open_files_max: usize,
         /// Sets [`Options::manifest_rotate_bytes`](field@Options::manifest_rotate_bytes).
         manifest_rotate_bytes: u64,
+        /// Sets [`Options::key_bytes_max`](field@Options::key_bytes_max).
+        key_bytes_max: usize,
+        /// Sets [`Options::value_bytes_max`](field@Options::value_bytes_max).
+        value_bytes_max: usize,
+        /// Sets [`Options::batch_bytes_max`](field@Options::batch_bytes_max).
+        batch_bytes_max: usize,
+        /// Sets [`Options::batch_ops_max`](field@Options::batch_ops_max).
+        batch_ops_max: usize,
+        /// Sets [`Options::snapshot_age_warn`](field@Options::snapshot_age_warn).
+        snapshot_age_warn: Duration,
+        /// Sets [`Options::open_iterators_max`](field@Options::open_iterators_max).
+        open_iterators_max: usize,
+    }
+
+    /// What a write may bring.
+    pub(crate) fn write_limits(&self) -> WriteLimits {
+        WriteLimits {
+            key_bytes_max: self.key_bytes_max,
+            value_bytes_max: self.value_bytes_max,
+            batch_bytes_max: self.batch_bytes_max,
+            batch_ops_max: self.batch_ops_max,
+        }
     }
 
     /// Lists every broken rule in one error, so a user repairs the options in one go.
@@ -225,6 +269,8 @@ impl Options {
             ),
         );
         faults.unless(self.open_files_max >= 1, "open_files_max is 0".into());
+        faults.unless(self.open_iterators_max != Some(0), "open_iterators_max is 0".into());
+        faults.0.extend(self.write_limits().faults());
         if let Some(budget) = self.memory_budget_bytes {
             let least = self.block_cache_bytes.saturating_add(2 * self.memtable_size_bytes);
             let rule = format!(
@@ -455,11 +501,20 @@ mod tests {
             ("disk_reserve_bytes", mib(d.disk_reserve_bytes)),
             ("open_files_max", "Default 1,000".into()),
             ("manifest_rotate_bytes", mib(d.manifest_rotate_bytes)),
+            ("key_bytes_max", "Default 65,535 bytes".into()),
+            ("value_bytes_max", mib(d.value_bytes_max as u64)),
+            ("batch_bytes_max", "Default 64 MiB and 128 KiB".into()),
+            ("batch_ops_max", "Default 1,048,576,".into()),
+            ("snapshot_age_warn", format!("Default {} h", d.snapshot_age_warn.as_secs() / 3600)),
+            ("open_iterators_max", "`None`, the default".into()),
         ] {
             let doc = doc_of(field);
             assert!(doc.contains(&default), "{field}: {doc:?} lacks {default:?}");
         }
         assert_eq!(d.open_files_max, 1000);
+        assert_eq!((d.key_bytes_max, d.batch_ops_max), (65_535, 1_048_576));
+        assert_eq!(d.batch_bytes_max, (64 << 20) + (128 << 10));
+        assert_eq!(d.open_iterators_max, None);
         assert_eq!(d.memory_budget_bytes, None);
         assert_eq!(d.rate_limit_bytes_per_second, None);
         assert!(matches!(d.compaction, CompactionPolicy::Leveled(_)));
@@ -473,11 +528,25 @@ mod tests {
             .background_threads(0)
             .log_segment_bytes(1 << 20)
             .log_bytes_max(1 << 10)
-            .memory_budget_bytes(1 << 20);
+            .memory_budget_bytes(1 << 20)
+            .key_bytes_max(1 << 16)
+            .value_bytes_max(65 << 20)
+            .batch_bytes_max(usize::MAX)
+            .batch_ops_max(0)
+            .open_iterators_max(0usize);
         let message = options.validate().expect_err("refused").to_string();
-        for name in
-            ["memtable_size", "block_size", "background_threads", "log_bytes_max", "memory_budget"]
-        {
+        for name in [
+            "memtable_size",
+            "block_size",
+            "background_threads",
+            "log_bytes_max",
+            "memory_budget",
+            "key_bytes_max",
+            "value_bytes_max",
+            "batch_bytes_max",
+            "batch_ops_max",
+            "open_iterators_max",
+        ] {
             assert!(message.contains(name), "{message} lacks {name}");
         }
     }

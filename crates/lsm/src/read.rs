@@ -82,7 +82,8 @@ impl Engine {
             let there = is_there(entry.as_ref().map(|e| (e.seq, e.kind)), tombstone);
             return Ok(entry.filter(|_| there).map(|e| take(Found::Lent(e.value))));
         }
-        self.search_tables(&view, key, hash, seq, take)
+        let found = self.search_tables(&view, key, hash, seq, take);
+        found.inspect_err(|e| self.note_damage(e, Some(tree.id)))
     }
 
     fn search_tables<R>(
@@ -129,7 +130,7 @@ impl Engine {
         }
         for run in view.version.levels.iter().flat_map(|level| &level.runs) {
             let mut open: Option<(base::FileNum, std::sync::Arc<sstable::TableReader>)> = None;
-            search.pass(|key, hash| {
+            let passed = search.pass(|key, hash| {
                 let Some(meta) = run.find(key) else { return Ok(None) };
                 let table = match &open {
                     Some((file, table)) if *file == meta.file => table,
@@ -137,7 +138,8 @@ impl Engine {
                 };
                 let entry = table.get(hash, key, seq)?.map(|e| (e.seq, e.kind, e.value));
                 Ok(answer(entry, table.range_tombstones().newest_covering(key, seq)))
-            })?;
+            });
+            passed.inspect_err(|e| self.note_damage(e, Some(tree.id)))?;
         }
         Ok(search.values)
     }

@@ -5,6 +5,7 @@ use crate::engine::{Engine, Store};
 use crate::executor::Executor;
 use crate::health::HealthState;
 use crate::keyspaces::{DEFAULT_NAME, Note, trees_of};
+use crate::listener::{Events, Listener};
 use crate::options::{KeyspaceOptions, Options};
 use crate::tree::{Frozen, Tree};
 use base::batch::Batch;
@@ -26,7 +27,6 @@ use vfs::{FileKind, FileLock, Fs};
 use wal::{ClosedSegment, Log, LogOptions, Lsn, RecoveryMode, Replayed, SegmentToReplay};
 
 /// The components a database is opened with.
-#[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) dir: PathBuf,
@@ -35,6 +35,7 @@ pub(crate) struct Parts {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) rng: Rng,
     pub(crate) cache: Option<Arc<BlockCache>>,
+    pub(crate) listener: Option<Arc<dyn Listener>>,
 }
 
 /// Opens or creates the database of `parts`.
@@ -228,7 +229,8 @@ fn assemble(
     next_file: u64,
     lock: Option<Box<dyn FileLock>>,
 ) -> Engine {
-    let Parts { fs, dir, options, clock, executor, rng, cache } = parts;
+    let Parts { fs, dir, options, clock, executor, rng, cache, listener } = parts;
+    let events = Events::new(listener, &executor);
     let cache = cache.unwrap_or_else(|| Arc::new(BlockCache::new(options.block_cache_bytes)));
     let tables =
         TableCache::new(Arc::clone(&fs), dir.clone(), options.open_files_max, Arc::clone(&cache));
@@ -239,12 +241,16 @@ fn assemble(
         segments: Default::default(),
         next_file: AtomicU64::new(next_file),
         next_run: AtomicU64::new(state.next_run.0),
+        next_compaction: AtomicU64::new(1),
         manifest: Mutex::new(Store { manifest: Some(manifest), state }),
         snapshots: Default::default(),
+        open_iterators: Default::default(),
         graveyard: Default::default(),
-        health: HealthState::new(options.read_only),
+        health: HealthState::new(options.read_only, Arc::clone(&events)),
+        events,
         counters: Default::default(),
         charges: Default::default(),
+        told_stall: Default::default(),
         memory: Default::default(),
         reserve: Default::default(),
         recovery: Default::default(),
@@ -459,9 +465,11 @@ impl Engine {
 
     /// What is done every sync interval: the background sync, and another try of what failed.
     fn tick(self: &Arc<Self>, count: u64) {
+        self.tell_old_snapshots();
         if self.health.is_stopped() {
             return;
         }
+        self.tell_stall_ended();
         // A failure has stopped writes and is shown by `health`.
         drop(self.sync_if_due());
         let retry = self.health.retrying().is_some();

@@ -5,19 +5,31 @@ use crate::db::Handle;
 use crate::engine::Engine;
 use crate::iter::{Cursor, KeyRange, Range};
 use crate::keyspace::Keyspace;
+use crate::listener::EngineEvent;
 use crate::tree::Tree;
 use base::sync::Mutex;
 use base::{Result, SeqNo, Slice};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Sequence numbers that are being read, with the number of their readers.
+/// Sequence numbers that are being read, with their readers.
 #[derive(Debug, Default)]
-pub(crate) struct Snapshots(Mutex<BTreeMap<SeqNo, usize>>);
+pub(crate) struct Snapshots(Mutex<BTreeMap<SeqNo, Readers>>);
+
+/// The readers of one moment.
+#[derive(Debug)]
+struct Readers {
+    count: usize,
+    /// When the first of them came, in microseconds of the monotonic clock.
+    since: u64,
+    /// True once the listener was told of their age.
+    told: bool,
+}
 
 impl Snapshots {
-    /// Registers a reader of the newest visible moment.
-    pub(crate) fn register(&self, commits: &CommitQueue) -> SeqNo {
+    /// Registers a reader of the newest visible moment, at `now` microseconds of the monotonic clock.
+    pub(crate) fn register(&self, commits: &CommitQueue, now: u64) -> SeqNo {
         let early = base::planted::is(30).then(|| {
             let seq = commits.visible();
             std::thread::yield_now();
@@ -27,20 +39,20 @@ impl Snapshots {
         // Read under the lock: a compaction that lists the snapshots later keeps this moment, and one that
         // listed them earlier had nothing newer than it among its inputs.
         let seq = early.unwrap_or_else(|| commits.visible());
-        let readers = list.entry(seq).or_default();
-        if *readers > 0 {
+        let readers = list.entry(seq).or_insert(Readers { count: 0, since: now, told: false });
+        if readers.count > 0 {
             base::probe!("two readers of one moment");
         }
-        *readers += 1;
+        readers.count += 1;
         seq
     }
 
     /// Takes back one [`register`](Self::register).
     pub(crate) fn release(&self, seq: SeqNo) {
         let mut list = self.0.lock();
-        if let Some(count) = list.get_mut(&seq) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(readers) = list.get_mut(&seq) {
+            readers.count -= 1;
+            if readers.count == 0 {
                 list.remove(&seq);
             }
         }
@@ -55,6 +67,36 @@ impl Snapshots {
     pub(crate) fn oldest(&self) -> Option<SeqNo> {
         self.0.lock().keys().next().copied()
     }
+
+    /// How many there are, and when the oldest of them came.
+    pub(crate) fn count_and_since(&self) -> (usize, Option<u64>) {
+        let list = self.0.lock();
+        (list.values().map(|r| r.count).sum(), list.values().map(|r| r.since).min())
+    }
+
+    /// Those that came before `limit` and were not told yet, each with the moment it came.
+    fn take_old(&self, limit: u64) -> Vec<(SeqNo, u64)> {
+        let mut list = self.0.lock();
+        let old = list.iter_mut().filter(|(_, r)| r.since < limit && !r.told);
+        old.map(|(&seq, readers)| {
+            readers.told = true;
+            (seq, readers.since)
+        })
+        .collect()
+    }
+}
+
+impl Engine {
+    /// Tells the listener of snapshots that have grown old.
+    pub(crate) fn tell_old_snapshots(&self) {
+        let now = self.clock.monotonic_micros();
+        let age = self.options.snapshot_age_warn.as_micros();
+        let limit = now.saturating_sub(u64::try_from(age).unwrap_or(u64::MAX));
+        for (seq, since) in self.snapshots.take_old(limit) {
+            let age = Duration::from_micros(now.saturating_sub(since));
+            self.events.push(|| EngineEvent::OldSnapshot { sequence: seq.0, age });
+        }
+    }
 }
 
 /// One registered reader.
@@ -66,7 +108,7 @@ struct Registered {
 
 impl Registered {
     fn new(engine: &Arc<Engine>) -> Arc<Self> {
-        let seq = engine.snapshots.register(&engine.commits);
+        let seq = engine.snapshots.register(&engine.commits, engine.clock.monotonic_micros());
         Arc::new(Registered { engine: Arc::clone(engine), seq })
     }
 }

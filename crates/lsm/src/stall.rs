@@ -7,9 +7,11 @@
 
 use crate::commit::Payload;
 use crate::engine::Engine;
+use crate::listener::{EngineEvent, StallReason};
 use crate::metrics::Counters;
 use crate::tree::Tree;
 use base::Result;
+use base::sync::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,6 +33,17 @@ const WAIT_MAX: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 pub(crate) struct Charges(pub(crate) AtomicU64);
 
+/// The stall that the listener was told of.
+#[derive(Debug, Default)]
+pub(crate) struct ToldStall(Mutex<Option<Stalled>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Stalled {
+    /// When writes were first slowed down, in microseconds of the monotonic clock.
+    since: u64,
+    stopped: bool,
+}
+
 /// How far the debt has come from the soft mark (0) to the hard one (1).
 fn way(value: usize, soft: usize, hard: usize) -> f64 {
     value.saturating_sub(soft) as f64 / (hard - soft).max(1) as f64
@@ -49,6 +62,9 @@ impl Engine {
         let debt = self.debt(trees);
         if debt <= 0.0 {
             return Ok(());
+        }
+        if self.events.wanted() {
+            self.tell_stall_begun(trees, debt >= 1.0);
         }
         if debt >= 1.0 {
             base::probe!("write stopped at the hard limit");
@@ -71,19 +87,59 @@ impl Engine {
 
     /// The debt that concerns a write to `trees`: 0 and less is none, 1 and more is the hard limit.
     fn debt(&self, trees: &[Arc<Tree>]) -> f64 {
-        let mut debt = self.memory.pressure();
+        let mut most = 0.0_f64;
+        self.each_debt(trees, |debt, _| most = most.max(debt));
+        most
+    }
+
+    #[inline]
+    fn each_debt(&self, trees: &[Arc<Tree>], mut see: impl FnMut(f64, StallReason)) {
+        see(self.memory.pressure(), StallReason::Memory);
         // A dropped keyspace is never flushed again; the write is refused where it is logged.
         for tree in trees.iter().filter(|t| !t.is_dropped()) {
             let frozen = tree.frozen_count.load(Ordering::Acquire);
             if frozen > FROZEN_SOFT {
-                debt = debt.max(way(frozen, FROZEN_SOFT, FROZEN_HARD));
+                see(way(frozen, FROZEN_SOFT, FROZEN_HARD), StallReason::FrozenMemtables);
             }
             let runs = tree.l0_runs.load(Ordering::Relaxed);
             if runs > L0_SOFT {
-                debt = debt.max(way(runs, L0_SOFT, L0_HARD));
+                see(way(runs, L0_SOFT, L0_HARD), StallReason::LevelZeroRuns);
             }
         }
-        debt
+    }
+
+    /// Tells that writes to `trees` are slowed down or stopped, unless that is known.
+    #[cold]
+    fn tell_stall_begun(&self, trees: &[Arc<Tree>], stopped: bool) {
+        let mut told = self.told_stall.0.lock();
+        if told.is_some_and(|stall| stall.stopped || !stopped) {
+            return;
+        }
+        let mut worst = (0.0_f64, StallReason::Memory);
+        self.each_debt(trees, |debt, reason| {
+            if debt > worst.0 {
+                worst = (debt, reason);
+            }
+        });
+        let since = told.map_or_else(|| self.clock.monotonic_micros(), |stall| stall.since);
+        *told = Some(Stalled { since, stopped });
+        self.events.push(|| EngineEvent::WriteStallBegun { reason: worst.1, stopped });
+    }
+
+    /// Tells that no keyspace has debt any more, if it had.
+    pub(crate) fn tell_stall_ended(&self) {
+        if !self.events.wanted() {
+            return;
+        }
+        let mut told = self.told_stall.0.lock();
+        if let Some(stall) = *told
+            && self.debt(&self.all_trees()) <= 0.0
+        {
+            *told = None;
+            let micros = self.clock.monotonic_micros().saturating_sub(stall.since);
+            let time = Duration::from_micros(micros);
+            self.events.push(|| EngineEvent::WriteStallEnded { time });
+        }
     }
 
     fn wait_below_limit(self: &Arc<Self>, trees: &[Arc<Tree>]) -> Result<()> {

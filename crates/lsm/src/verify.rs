@@ -31,11 +31,12 @@ impl Engine {
     pub(crate) fn verify(&self) -> Result<VerifyReport> {
         self.health.check_open()?;
         let mut report = VerifyReport::default();
-        self.verify_manifest_and_log(&mut report)?;
+        self.verify_manifest_and_log(&mut report).inspect_err(|e| self.note_damage(e, None))?;
         for tree in self.all_trees() {
             let view = tree.view_full();
             for (_, _, table) in view.version.tables() {
-                self.verify_table(table, &mut report)?;
+                self.verify_table(table, &mut report)
+                    .inspect_err(|e| self.note_damage(e, Some(tree.id)))?;
             }
         }
         Ok(report)
