@@ -133,7 +133,7 @@ impl<'j> Outputs<'j> {
         // Noted first: a failed create may leave a file too.
         self.created.push(path.clone());
         let writer = TableWriter::create(job.fs, &path, (job.table_id)(), job.options.clone())?;
-        Ok((file, writer))
+        Ok((file, writer.counted_in(job.tables.usage())))
     }
 
     fn meta(&self, file: FileNum, summary: TableSummary) -> TableMeta {

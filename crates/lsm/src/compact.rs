@@ -24,6 +24,7 @@ impl Engine {
                 match done {
                     Ok(()) => {
                         engine.health.recover();
+                        engine.memory_changed();
                         engine.tell_stall_ended();
                         engine.purge();
                         engine.schedule_compactions(&tree);
@@ -150,7 +151,10 @@ impl Engine {
     ) -> R {
         let new_file = || self.new_file();
         let table_id = || self.new_table_id();
-        let throttle = |bytes: u64| self.throttle(level, bytes);
+        let throttle = |bytes: u64| {
+            self.divide_memory();
+            self.throttle(level, bytes);
+        };
         write(&Job {
             fs: &*self.fs,
             dir: &self.dir,

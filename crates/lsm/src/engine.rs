@@ -45,6 +45,8 @@ pub(crate) struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) tables: Arc<TableCache>,
+    /// True if the block cache came from outside: others use it, its size is not ours to change.
+    pub(crate) cache_is_shared: bool,
     pub(crate) trees: RwLock<BTreeMap<KeyspaceId, Arc<Tree>>>,
     pub(crate) commits: CommitQueue,
     pub(crate) segments: Segments,

@@ -205,7 +205,8 @@ impl Engine {
     fn create_table(&self, tree: &Tree, num: FileNum) -> Result<TableWriter> {
         let path = FileName::Table(num).in_dir(&self.dir);
         let options = tree.options.table(LEVELS - 1);
-        TableWriter::create(&*self.fs, &path, self.new_table_id(), options)
+        let writer = TableWriter::create(&*self.fs, &path, self.new_table_id(), options)?;
+        Ok(writer.counted_in(self.tables.usage()))
     }
 }
 

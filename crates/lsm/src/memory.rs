@@ -1,15 +1,27 @@
-//! The memory budget: how much all memtables of all keyspaces may take together.
+//! The memory budget, and how it is divided.
 //!
-//! Memtables are looked at every few hundred KiB of log, not at every write. Past half of the budget the largest active
-//! memtable is frozen, whatever its own limit says; near the whole of it writes are held back ([`stall`](crate::stall)) until
-//! flushes have caught up.
+//! ```text
+//! budget = buffers of tables being written + blocks that iterators hold     as they come
+//!        + memtables                                                        at least two, see `divide`
+//!        + open tables (index, filter)                                      at most half of what is left
+//!        + block cache                                                      the rest
+//! ```
+//! Who takes what he needs is counted, and who can give way does: tables are closed, the block cache shrinks, memtables are
+//! frozen and writes held back ([`stall`](crate::stall)). The division is made anew when a job goes on or ends, and at
+//! every sync interval.
+//!
+//! Memtables are looked at every few hundred KiB of log, not at every write. Past half of their share the largest active
+//! memtable is frozen, whatever its own limit says; near the whole of it writes are held back until flushes have caught up.
 
 use crate::commit::CommitState;
 use crate::engine::Engine;
+use crate::options::Options;
 use crate::tree::{Tree, View};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Bytes of the block cache without a budget.
+const CACHE_BYTES_DEFAULT: usize = 256 << 20;
 /// Log bytes between two looks at the memtables, at most.
 const STRIDE_MAX: usize = 256 << 10;
 
@@ -17,8 +29,52 @@ const STRIDE_MAX: usize = 256 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct MemoryUse {
     bytes: AtomicUsize,
-    /// The budget at that moment; 0 before the first look.
+    /// What they may take; 0 before the first division.
     budget: AtomicUsize,
+}
+
+/// What the division of a budget goes by.
+#[derive(Debug, Clone, Copy)]
+struct Needs {
+    /// Size of a full memtable.
+    memtable: usize,
+    /// Taken by what cannot give way.
+    fixed: usize,
+    /// The block cache, if its size was given.
+    cache: Option<usize>,
+}
+
+/// Shares of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shares {
+    /// What memtables get at least.
+    memtables: usize,
+    /// What block cache and tables get together.
+    cache_and_tables: usize,
+}
+
+/// Divides `budget`. Two memtables come first: with less, a write could wait for its own flush. Without a size for the block
+/// cache, memtables get up to four, but no more than half beyond the first two.
+fn divide(budget: usize, needs: Needs) -> Shares {
+    let free = budget.saturating_sub(needs.fixed);
+    let least = 2 * needs.memtable;
+    let memtables = match needs.cache {
+        Some(_) => least,
+        None => (free / 2).clamp(least, 2 * least),
+    };
+    Shares { memtables, cache_and_tables: free.saturating_sub(memtables) }
+}
+
+/// The size of the block cache of a new database.
+pub(crate) fn initial_cache_bytes(options: &Options) -> usize {
+    let (memtable, cache) = (options.memtable_size_bytes, options.block_cache_bytes);
+    match (cache, options.memory_budget_bytes) {
+        (Some(bytes), _) => bytes,
+        (None, None) => CACHE_BYTES_DEFAULT,
+        (None, Some(budget)) => {
+            divide(budget, Needs { memtable, fixed: 0, cache }).cache_and_tables
+        }
+    }
 }
 
 impl MemoryUse {
@@ -37,16 +93,29 @@ impl View {
 }
 
 impl Engine {
-    /// What memtables may take: the budget less the block cache and what open tables keep in memory.
-    fn memtable_budget(&self) -> usize {
-        let least = 2 * self.options.memtable_size_bytes;
-        match self.options.memory_budget_bytes {
-            Some(budget) => budget
-                .saturating_sub(self.tables.block_cache().capacity_bytes())
-                .saturating_sub(self.tables.memory_bytes())
-                .max(least),
-            None => 4 * self.options.memtable_size_bytes,
-        }
+    /// Divides the budget anew: closes tables and shrinks or grows the block cache, and says what memtables may take.
+    pub(crate) fn divide_memory(&self) {
+        let memtable = self.options.memtable_size_bytes;
+        let memtables = match self.options.memory_budget_bytes {
+            Some(budget) => self.divide_budget(budget, memtable),
+            None => 4 * memtable,
+        };
+        self.memory.budget.store(memtables, Ordering::Relaxed);
+    }
+
+    fn divide_budget(&self, budget: usize, memtable: usize) -> usize {
+        let (tables, cache) = (&self.tables, self.tables.block_cache());
+        // A cache shared with others is as large as they want it.
+        let foreign = if self.cache_is_shared { cache.capacity_bytes() } else { 0 };
+        let usage = tables.usage();
+        let fixed = usage.buffer_bytes() + usage.pinned_bytes() + foreign;
+        let given = self.options.block_cache_bytes.or(self.cache_is_shared.then_some(0));
+        let shares = divide(budget, Needs { memtable, fixed, cache: given });
+        let cache_max = (!self.cache_is_shared).then(|| given.unwrap_or(budget));
+        tables.limit_memory(shares.cache_and_tables, cache_max);
+        let own = if self.cache_is_shared { 0 } else { cache.capacity_bytes() };
+        let others = fixed + own + usage.table_bytes();
+        budget.saturating_sub(others).max(shares.memtables)
     }
 
     /// Log bytes to the next look.
@@ -60,7 +129,7 @@ impl Engine {
         self.measure_memory(&trees);
         let active = |tree: &Arc<Tree>| tree.view().active.table.size_bytes();
         let total: usize = trees.iter().map(active).sum();
-        if total <= self.memtable_budget() / 2 {
+        if total <= self.memory.budget.load(Ordering::Relaxed) / 2 {
             return;
         }
         base::probe!("memtable frozen for the memory budget");
@@ -76,11 +145,41 @@ impl Engine {
         } else {
             self.memory.bytes.store(total, Ordering::Relaxed);
         }
-        self.memory.budget.store(self.memtable_budget(), Ordering::Relaxed);
     }
 
     /// Looks again after a flush has given memory back.
     pub(crate) fn memory_changed(&self) {
+        self.divide_memory();
         self.measure_memory(&self.all_trees());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_divided_whole_and_memtables_come_first() {
+        let needs = Needs { memtable: 10, fixed: 0, cache: None };
+        let shares = |budget, needs| {
+            let Shares { memtables, cache_and_tables } = divide(budget, needs);
+            (memtables, cache_and_tables)
+        };
+        assert_eq!(shares(15, needs), (20, 0), "two memtables at least");
+        assert_eq!(shares(30, needs), (20, 10));
+        assert_eq!(shares(60, needs), (30, 30), "a half");
+        assert_eq!(shares(200, needs), (40, 160), "four at most");
+        assert_eq!(shares(200, Needs { fixed: 150, ..needs }), (25, 25), "both give way");
+        assert_eq!(shares(200, Needs { cache: Some(50), ..needs }), (20, 180));
+    }
+
+    #[test]
+    fn a_cache_without_a_size_is_what_the_budget_leaves() {
+        let options = Options::default().memtable_size_bytes(1 << 20);
+        assert_eq!(initial_cache_bytes(&options), 256 << 20);
+        let budget = options.clone().memory_budget_bytes(16 << 20);
+        assert_eq!(initial_cache_bytes(&budget), 12 << 20);
+        assert_eq!(initial_cache_bytes(&budget.block_cache_bytes(5 << 20)), 5 << 20);
+        assert_eq!(initial_cache_bytes(&options.block_cache_bytes(0)), 0);
     }
 }

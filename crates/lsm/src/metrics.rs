@@ -51,8 +51,17 @@ pub struct Metrics {
     pub block_cache_hits: u64,
     /// Block lookups that had to read the file.
     pub block_cache_misses: u64,
-    /// Bytes of indexes and filters of open tables.
+    /// What the block cache may take now; with a memory budget it gives way to the other parts.
+    pub block_cache_capacity_bytes: usize,
+    /// Bytes of indexes and filters of tables that are open or still read.
     pub table_memory_bytes: usize,
+    /// Bytes of the buffers of tables that flushes, compactions and ingests are writing.
+    pub buffer_bytes: usize,
+    /// Bytes of blocks that iterators, those of compactions included, stand in and have read ahead. What is in the block
+    /// cache too counts in both.
+    pub pinned_bytes: usize,
+    /// The memory budget, if there is one.
+    pub memory_budget_bytes: Option<usize>,
     /// Table files open.
     pub tables_open: usize,
     /// Bytes of tables written by ingests.
@@ -122,6 +131,16 @@ pub struct LevelMetrics {
 }
 
 impl Metrics {
+    /// Bytes that count against the memory budget: memtables, block cache, tables, buffers, pinned blocks.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.memtable_bytes
+            + self.block_cache_bytes
+            + self.table_memory_bytes
+            + self.buffer_bytes
+            + self.pinned_bytes
+    }
+
     /// Bytes of all table files in use.
     #[must_use]
     pub fn table_bytes(&self) -> u64 {
@@ -144,6 +163,7 @@ impl Engine {
         let count = |c: &AtomicU64| c.load(Ordering::Relaxed);
         let trees = self.all_trees();
         let (cache, counters) = (self.tables.block_cache(), &self.counters);
+        let usage = self.tables.usage();
         let keyspaces: Vec<_> = trees
             .iter()
             .map(|tree| {
@@ -177,7 +197,11 @@ impl Engine {
             block_cache_bytes: cache.usage_bytes(),
             block_cache_hits: cache.hits(),
             block_cache_misses: cache.misses(),
-            table_memory_bytes: self.tables.memory_bytes(),
+            block_cache_capacity_bytes: cache.capacity_bytes(),
+            table_memory_bytes: usage.table_bytes(),
+            buffer_bytes: usage.buffer_bytes(),
+            pinned_bytes: usage.pinned_bytes(),
+            memory_budget_bytes: self.options.memory_budget_bytes,
             tables_open: self.tables.open_count(),
             ingested_bytes: count(&counters.ingested_bytes),
             flushes: count(&counters.flushes),

@@ -68,13 +68,15 @@ pub struct Options {
     pub durability: Durability,
     /// Longest time that a `Buffered` write waits for its background sync. Default 100 ms.
     pub sync_interval: Duration,
-    /// Upper bound, in bytes, of memtables, block cache and table indexes together. `None`, the default,
-    /// derives it: the block cache, table indexes as they come, and four memtables. At least 1 MiB.
+    /// Upper bound, in bytes, of memtables, block cache, indexes and filters of tables, buffers of jobs, and blocks that
+    /// iterators hold, together. `None`, the default, bounds the parts that have a size: the block cache, and four
+    /// memtables. At least 1 MiB, and two memtables more than [`block_cache_bytes`](field@Self::block_cache_bytes).
     pub memory_budget_bytes: Option<usize>,
     /// A memtable is frozen past this size. Bigger: fewer flushes, longer recovery. Default 64 MiB, at least 1 KiB.
     pub memtable_size_bytes: usize,
-    /// Bytes of decompressed blocks kept in memory. Default 256 MiB; 0 keeps none.
-    pub block_cache_bytes: usize,
+    /// Bytes of decompressed blocks kept in memory; 0 keeps none. `None`, the default, is 256 MiB, or what a memory
+    /// budget leaves. With a budget it gives way to what the other parts need.
+    pub block_cache_bytes: Option<usize>,
     /// Size of a data block before compression. Default 4 KiB, 64 bytes to 1 MiB.
     pub block_size_bytes: usize,
     /// Compression of data blocks, one for all levels or one for each. Default `Lz4`.
@@ -130,7 +132,7 @@ impl Default for Options {
             sync_interval: Duration::from_millis(100),
             memory_budget_bytes: None,
             memtable_size_bytes: 64 << 20,
-            block_cache_bytes: 256 << 20,
+            block_cache_bytes: None,
             block_size_bytes: 4 << 10,
             compression: Compression::Lz4.into(),
             filter_bits_per_key: 10,
@@ -272,7 +274,8 @@ impl Options {
         faults.unless(self.open_iterators_max != Some(0), "open_iterators_max is 0".into());
         faults.0.extend(self.write_limits().faults());
         if let Some(budget) = self.memory_budget_bytes {
-            let least = self.block_cache_bytes.saturating_add(2 * self.memtable_size_bytes);
+            let cache = self.block_cache_bytes.unwrap_or(0);
+            let least = cache.saturating_add(2 * self.memtable_size_bytes);
             let rule = format!(
                 "memory_budget_bytes {budget} is below block_cache_bytes plus two memtables, {least}"
             );
@@ -486,7 +489,7 @@ mod tests {
             ("sync_interval", format!("Default {} ms", d.sync_interval.as_millis())),
             ("memory_budget_bytes", "`None`, the default".into()),
             ("memtable_size_bytes", mib(d.memtable_size_bytes as u64)),
-            ("block_cache_bytes", mib(d.block_cache_bytes as u64)),
+            ("block_cache_bytes", "`None`, the default, is 256 MiB".into()),
             ("block_size_bytes", format!("Default {} KiB", d.block_size_bytes >> 10)),
             ("compression", debug(&d.compression.at(3))),
             ("filter_bits_per_key", format!("Default {}", d.filter_bits_per_key)),
@@ -515,7 +518,7 @@ mod tests {
         assert_eq!((d.key_bytes_max, d.batch_ops_max), (65_535, 1_048_576));
         assert_eq!(d.batch_bytes_max, (64 << 20) + (128 << 10));
         assert_eq!(d.open_iterators_max, None);
-        assert_eq!(d.memory_budget_bytes, None);
+        assert_eq!((d.memory_budget_bytes, d.block_cache_bytes), (None, None));
         assert_eq!(d.rate_limit_bytes_per_second, None);
         assert!(matches!(d.compaction, CompactionPolicy::Leveled(_)));
     }
@@ -528,7 +531,7 @@ mod tests {
             .background_threads(0)
             .log_segment_bytes(1 << 20)
             .log_bytes_max(1 << 10)
-            .memory_budget_bytes(1 << 20)
+            .memory_budget_bytes(1 << 19)
             .key_bytes_max(1 << 16)
             .value_bytes_max(65 << 20)
             .batch_bytes_max(usize::MAX)

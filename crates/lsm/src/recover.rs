@@ -6,6 +6,7 @@ use crate::executor::Executor;
 use crate::health::HealthState;
 use crate::keyspaces::{DEFAULT_NAME, Note, trees_of};
 use crate::listener::{Events, Listener};
+use crate::memory::initial_cache_bytes;
 use crate::options::{KeyspaceOptions, Options};
 use crate::tree::{Frozen, Tree};
 use base::batch::Batch;
@@ -49,6 +50,7 @@ pub(crate) fn open(mut parts: Parts) -> Result<Arc<Engine>> {
     let trees = trees_of(&state, &parts.options, &manifest_path)?;
     let next_file = check_files(&parts, &state, &manifest_path)?;
     let engine = Arc::new(assemble(parts, manifest, state, trees, next_file, lock));
+    engine.divide_memory();
     let recovered = engine.replay_log()?;
     if !engine.options.read_only {
         if exists {
@@ -231,11 +233,13 @@ fn assemble(
 ) -> Engine {
     let Parts { fs, dir, options, clock, executor, rng, cache, listener } = parts;
     let events = Events::new(listener, &executor);
-    let cache = cache.unwrap_or_else(|| Arc::new(BlockCache::new(options.block_cache_bytes)));
+    let cache_is_shared = cache.is_some();
+    let cache = cache.unwrap_or_else(|| Arc::new(BlockCache::new(initial_cache_bytes(&options))));
     let tables =
         TableCache::new(Arc::clone(&fs), dir.clone(), options.open_files_max, Arc::clone(&cache));
     Engine {
         tables: Arc::new(tables),
+        cache_is_shared,
         trees: RwLock::new(trees),
         commits: CommitQueue::new(state.last_seq),
         segments: Default::default(),
@@ -466,6 +470,7 @@ impl Engine {
     /// What is done every sync interval: the background sync, and another try of what failed.
     fn tick(self: &Arc<Self>, count: u64) {
         self.tell_old_snapshots();
+        self.memory_changed();
         if self.health.is_stopped() {
             return;
         }

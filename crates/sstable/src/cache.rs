@@ -7,7 +7,7 @@ use crate::block::Block;
 use quick_cache::{OptionsBuilder, Weighter, sync};
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bytes a cached block costs beside its own: reference counts, key, table slot, allocator.
 const ENTRY_OVERHEAD: usize = 128;
@@ -18,7 +18,7 @@ const COUNTERS: usize = 16;
 
 /// Holds the blocks read most usefully. Shared as `Arc<BlockCache>` by all tables of a process.
 pub struct BlockCache {
-    capacity_bytes: usize,
+    capacity_bytes: AtomicUsize,
     blocks: Option<Blocks>,
     next_space: AtomicU64,
     counters: Box<[Counters; COUNTERS]>,
@@ -100,7 +100,7 @@ impl BlockCache {
     pub fn new(capacity_bytes: usize) -> BlockCache {
         let blocks = (capacity_bytes > 0).then(|| new_blocks(capacity_bytes)).flatten();
         BlockCache {
-            capacity_bytes,
+            capacity_bytes: AtomicUsize::new(capacity_bytes),
             blocks,
             next_space: AtomicU64::new(0),
             counters: Default::default(),
@@ -116,7 +116,18 @@ impl BlockCache {
     /// The budget.
     #[must_use]
     pub fn capacity_bytes(&self) -> usize {
-        self.capacity_bytes
+        self.capacity_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes the budget; blocks beyond it leave at once. A change of less than a 64th is not made, and a cache made
+    /// with 0 bytes stays without.
+    pub(crate) fn set_capacity(&self, bytes: usize) {
+        let Some(blocks) = &self.blocks else { return };
+        let before = self.capacity_bytes.load(Ordering::Relaxed);
+        if bytes.abs_diff(before) > before / 64 {
+            self.capacity_bytes.store(bytes, Ordering::Relaxed);
+            blocks.set_capacity(bytes as u64);
+        }
     }
 
     /// Blocks found in the cache so far.
@@ -181,7 +192,7 @@ fn new_blocks(capacity_bytes: usize) -> Option<Blocks> {
 impl fmt::Debug for BlockCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BlockCache")
-            .field("capacity_bytes", &self.capacity_bytes)
+            .field("capacity_bytes", &self.capacity_bytes())
             .field("usage_bytes", &self.usage_bytes())
             .finish_non_exhaustive()
     }

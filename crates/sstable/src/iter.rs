@@ -25,6 +25,8 @@ pub struct TableIterator {
     block: usize,
     cursor: Cursor,
     window: Window,
+    /// Bytes counted for it in [`TableUsage::pinned_bytes`](crate::TableUsage::pinned_bytes).
+    pinned: usize,
 }
 
 /// Stored bytes of several blocks, read at once.
@@ -39,7 +41,7 @@ struct Window {
 impl TableIterator {
     pub(crate) fn new(table: Arc<TableReader>, hint: CacheHint) -> TableIterator {
         let (sequence, cursor, window) = (table.sequence(), Cursor::new(), Window::default());
-        TableIterator { table, hint, sequence, block: 0, cursor, window }
+        TableIterator { table, hint, sequence, block: 0, cursor, window, pinned: 0 }
     }
 
     /// The table that this walks.
@@ -84,6 +86,10 @@ impl TableIterator {
             self.load(handle, forward)?
         };
         self.block = number;
+        if !same {
+            let bytes = block.data().len() + self.window.bytes.capacity();
+            self.pinned = self.table.usage().pin(self.pinned, bytes);
+        }
         let entered = place(&block).and_then(|at| self.cursor.enter(block, at));
         self.check(entered)
     }
@@ -159,6 +165,12 @@ impl TableIterator {
                 Ok(())
             }
         }
+    }
+}
+
+impl Drop for TableIterator {
+    fn drop(&mut self) {
+        self.table.usage().pin(self.pinned, 0);
     }
 }
 

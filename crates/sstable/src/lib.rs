@@ -44,6 +44,7 @@ mod properties;
 mod reader;
 mod table_cache;
 mod tombstones;
+mod usage;
 mod verify;
 mod writer;
 
@@ -54,6 +55,7 @@ pub use options::{CacheHint, Compression, TableOptions};
 pub use properties::Properties;
 pub use reader::{Entry, TableReader};
 pub use table_cache::TableCache;
+pub use usage::TableUsage;
 pub use verify::VerifyReport;
 pub use writer::{TableSummary, TableWriter};
 

@@ -10,7 +10,7 @@ use crate::filter::{Aligned, Filter};
 use crate::footer::{FOOTER_LEN, Footer};
 use crate::index::{self, Index};
 use crate::iter::TableIterator;
-use crate::{CacheHint, Properties, tombstones};
+use crate::{CacheHint, Properties, TableUsage, tombstones};
 use base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use base::{Error, Fragments, InternalKey, IoContext, Result, SeqNo, Slice, ValueKind};
 use parking_lot::Mutex;
@@ -53,6 +53,8 @@ pub struct TableReader {
     sequence: Option<SeqNo>,
     /// Held while index or filter are being loaded, so that only one thread does it.
     loading: Mutex<()>,
+    /// Where [`memory_bytes`](Self::memory_bytes) is counted while it lives.
+    usage: Arc<TableUsage>,
 }
 
 impl TableReader {
@@ -68,7 +70,7 @@ impl TableReader {
         cache: Arc<BlockCache>,
     ) -> Result<TableReader> {
         let space = cache.new_space();
-        TableReader::open_in_space(file, path, table_id, cache, space)
+        TableReader::open_in_space(file, path, table_id, cache, space, Arc::default())
     }
 
     /// Opens a table whose cached blocks belong to `space`.
@@ -78,6 +80,7 @@ impl TableReader {
         table_id: u64,
         cache: Arc<BlockCache>,
         space: u64,
+        usage: Arc<TableUsage>,
     ) -> Result<TableReader> {
         let file_len = file.len().context("len", path)?;
         let tail = Tail::read(&*file, file_len, path)?;
@@ -93,7 +96,7 @@ impl TableReader {
                 Error::corruption(path, footer.tombstones.offset, "range tombstones do not decode")
             })?;
         }
-        Ok(TableReader {
+        let reader = TableReader {
             file,
             file_len,
             path: path.to_path_buf(),
@@ -107,7 +110,14 @@ impl TableReader {
             index: OnceLock::new(),
             filter: OnceLock::new(),
             loading: Mutex::new(()),
-        })
+            usage,
+        };
+        reader.usage.add_tables(reader.memory_bytes(), &reader.cache);
+        Ok(reader)
+    }
+
+    pub(crate) fn usage(&self) -> &TableUsage {
+        &self.usage
     }
 
     /// Gives the entries of a table that was written without sequence numbers, that is with 0 for all, the number
@@ -242,8 +252,7 @@ impl TableReader {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let index = self.index.get().map_or(0, Index::memory_bytes);
-        let filter =
-            self.filter.get().and_then(Option::as_ref).map_or(0, |f| f.as_bytes().len() + 64);
+        let filter = filter_bytes(self.filter.get().and_then(Option::as_ref));
         let fragment = |f: &base::Fragment| {
             size_of_val(f)
                 + f.start.capacity()
@@ -281,6 +290,7 @@ impl TableReader {
             return Ok(index);
         }
         let index = self.read_index(|_| ())?;
+        self.usage.add_tables(index.memory_bytes(), &self.cache);
         Ok(self.index.get_or_init(|| index))
     }
 
@@ -327,6 +337,7 @@ impl TableReader {
                 return None;
             }
         };
+        self.usage.add_tables(filter_bytes(filter.as_ref()), &self.cache);
         self.filter.get_or_init(|| filter).as_ref()
     }
 
@@ -409,6 +420,16 @@ impl TableReader {
     pub(crate) fn damage(&self, handle: Handle, detail: &str) -> Error {
         Error::corruption(&self.path, handle.offset, detail)
     }
+}
+
+impl Drop for TableReader {
+    fn drop(&mut self) {
+        self.usage.sub_tables(self.memory_bytes());
+    }
+}
+
+fn filter_bytes(filter: Option<&Filter>) -> usize {
+    filter.map_or(0, |f| f.as_bytes().len() + 64)
 }
 
 /// The last bytes of the file.

@@ -1,12 +1,12 @@
 //! Open tables, a bounded number of them.
 
-use crate::{BlockCache, TableReader};
+use crate::{BlockCache, TableReader, TableUsage};
 use base::sync::RwLock;
 use base::{FileName, FileNum, IoContext, Result, SeqNo};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use vfs::Fs;
 
 /// Tables per shard below which more shards would only make the bound coarser.
@@ -26,6 +26,9 @@ pub struct TableCache {
     space: u64,
     shard_max: usize,
     shards: Box<[RwLock<Shard>]>,
+    usage: Arc<TableUsage>,
+    /// The shard that closes a table for its memory next.
+    turn: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +63,44 @@ impl TableCache {
             space,
             shard_max: max_open / shards,
             shards: (0..shards).map(|_| RwLock::default()).collect(),
+            usage: Arc::default(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Bounds the bytes that the block cache and open tables take together, and those of the block cache alone
+    /// (`None`: it is shared with others, and is not touched).
+    ///
+    /// Tables are closed while they take more than half; the block cache has what they leave. Kept at each call, and
+    /// whenever a table is opened; what a table reads after that, index and filter, is weighed against it at the next.
+    pub fn limit_memory(&self, together_bytes_max: usize, cache_bytes_max: Option<usize>) {
+        self.usage.set_limit(together_bytes_max, cache_bytes_max.unwrap_or(usize::MAX));
+        self.settle(None);
+    }
+
+    /// Keeps the limit, if there is one; `keep` stays open.
+    fn settle(&self, keep: Option<FileNum>) {
+        let Some(tables_max) = self.usage.tables_max() else { return };
+        for _ in 0..self.shards.len() {
+            if self.usage.table_bytes() <= tables_max {
+                break;
+            }
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+            self.close_tables(&self.shards[turn], tables_max, keep);
+        }
+        self.usage.fit(&self.block_cache);
+    }
+
+    /// Closes tables of `shard` until all together take no more than `bytes_max`. One that is read meanwhile goes on
+    /// taking memory, and counts, until its readers are gone.
+    fn close_tables(&self, shard: &RwLock<Shard>, bytes_max: usize, keep: Option<FileNum>) {
+        while self.usage.table_bytes() > bytes_max {
+            let closed = shard.write().close_one(keep);
+            if closed.is_none() {
+                return;
+            }
+            // The file is closed here, when no lock is held.
+            drop(closed);
         }
     }
 
@@ -85,8 +126,8 @@ impl TableCache {
     fn open(&self, file: FileNum, table_id: u64, sequence: SeqNo) -> Result<Arc<TableReader>> {
         let path = FileName::Table(file).in_dir(&self.dir);
         let handle = self.fs.open(&path).context("open", &path)?;
-        let cache = Arc::clone(&self.block_cache);
-        let reader = TableReader::open_in_space(handle, &path, table_id, cache, self.space)?;
+        let (cache, usage) = (Arc::clone(&self.block_cache), Arc::clone(&self.usage));
+        let reader = TableReader::open_in_space(handle, &path, table_id, cache, self.space, usage)?;
         let reader = Arc::new(reader.with_sequence(sequence));
         let mut closed = Vec::new();
         let mut shard = self.shard(file).write();
@@ -99,11 +140,12 @@ impl TableCache {
         }
         let reader = Arc::clone(&slot.reader);
         while shard.tables.len() > self.shard_max {
-            closed.extend(shard.close_one(file));
+            closed.extend(shard.close_one(Some(file)));
         }
         drop(shard);
         // Files are closed here, when no lock is held.
         drop(closed);
+        self.settle(Some(file));
         Ok(reader)
     }
 
@@ -119,13 +161,10 @@ impl TableCache {
         self.shards.iter().map(|shard| shard.read().tables.len()).sum()
     }
 
-    /// Bytes held by open tables outside the block cache.
+    /// Bytes in use outside the block cache.
     #[must_use]
-    pub fn memory_bytes(&self) -> usize {
-        let of_shard = |shard: &RwLock<Shard>| -> usize {
-            shard.read().tables.values().map(|slot| slot.reader.memory_bytes()).sum()
-        };
-        self.shards.iter().map(of_shard).sum()
+    pub fn usage(&self) -> &Arc<TableUsage> {
+        &self.usage
     }
 
     /// The block cache that the tables share.
@@ -142,7 +181,7 @@ impl TableCache {
 
 impl Shard {
     /// Takes out the next table behind the hand that was not used since it passed; never `keep`.
-    fn close_one(&mut self, keep: FileNum) -> Option<Slot> {
+    fn close_one(&mut self, keep: Option<FileNum>) -> Option<Slot> {
         // Two rounds: the first clears all marks at the latest.
         for _ in 0..2 * self.tables.len() {
             let behind = self
@@ -150,12 +189,12 @@ impl Shard {
                 .and_then(|hand| self.tables.range(FileNum(hand.0.saturating_add(1))..).next());
             let (&file, slot) = behind.or_else(|| self.tables.iter().next())?;
             self.hand = Some(file);
-            if !slot.used.swap(false, Ordering::Relaxed) && file != keep {
+            if !slot.used.swap(false, Ordering::Relaxed) && Some(file) != keep {
                 return self.tables.remove(&file);
             }
         }
         // Readers marked every table meanwhile.
-        let file = self.tables.keys().copied().find(|&file| file != keep)?;
+        let file = self.tables.keys().copied().find(|&file| Some(file) != keep)?;
         self.tables.remove(&file)
     }
 }

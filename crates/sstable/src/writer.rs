@@ -4,11 +4,13 @@ use crate::block::BlockBuilder;
 use crate::envelope::{Handle, Sealer};
 use crate::footer::Footer;
 use crate::index::{IndexBlockBuilder, shortest_separator};
-use crate::{Compression, Properties, TableOptions, tombstones};
+use crate::usage::BufferCharge;
+use crate::{Compression, Properties, TableOptions, TableUsage, tombstones};
 use base::checksum::key_hash;
 use base::limits::{check_bound, check_key, check_value};
 use base::{Error, Fragments, InternalKey, IoContext, Result, SeqNo, ValueKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use vfs::{Fs, WritableFile};
 
 /// Bytes gathered before they are handed to the file system.
@@ -63,6 +65,7 @@ pub struct TableWriter {
     last_key: Vec<u8>,
     last_trailer: u64,
     failed: Option<Error>,
+    charge: BufferCharge,
 }
 
 impl TableWriter {
@@ -104,8 +107,28 @@ impl TableWriter {
             last_key: Vec::new(),
             last_trailer: 0,
             failed: None,
+            charge: BufferCharge::default(),
             options,
         })
+    }
+
+    /// Counts what the writer holds in memory in [`TableUsage::buffer_bytes`] of `usage`.
+    #[must_use]
+    pub fn counted_in(mut self, usage: &Arc<TableUsage>) -> TableWriter {
+        self.charge = BufferCharge::to(usage);
+        self
+    }
+
+    /// Bytes held in memory, with what a filter takes in the end.
+    fn buffer_bytes(&self) -> usize {
+        let filter = self.filter.as_ref().map_or(0, |f| {
+            // Its list of hashes grows by doubling.
+            f.len().next_power_of_two() * size_of::<u64>() + f.plan().size_bytes() as usize
+        });
+        self.out.capacity()
+            + 2 * self.options.block_size_bytes
+            + self.index.size() as usize
+            + filter
     }
 
     /// Appends an entry.
@@ -249,6 +272,7 @@ impl TableWriter {
             Some(next) => self.index.add(&shortest_separator(&self.last_key, next), 0, handle),
             None => self.index.add(&self.last_key, 0, handle),
         }
+        self.charge.set(self.buffer_bytes());
         self.write_out_if_large()
     }
 

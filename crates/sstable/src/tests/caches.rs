@@ -92,7 +92,7 @@ fn open_tables_are_bounded_and_readers_outlive_them() {
             }
         }
         assert!(get(&held, b"000001", 1).expect("still open").is_some());
-        assert!(tables.memory_bytes() > 0);
+        assert!(tables.usage().table_bytes() > 0);
         let count = tables.open_count();
         tables.evict(FileNum(20));
         assert_eq!(tables.open_count(), count - 1);
@@ -168,4 +168,89 @@ fn readers_are_shared_among_threads() {
             });
         }
     });
+}
+
+#[test]
+fn memory_is_counted_where_it_is_taken_and_given_back() {
+    let fs = MemFs::new();
+    let blocks = Arc::new(BlockCache::new(1 << 20));
+    (1..=3).for_each(|file| write_file(&fs, file, file));
+    let tables = table_cache(&fs, 10, &blocks);
+    let usage = Arc::clone(tables.usage());
+    let table = tables.get(FileNum(1), 1, SeqNo::MAX).expect("table");
+    let opened = usage.table_bytes();
+    assert_eq!(opened, table.memory_bytes());
+    get(&table, b"000001", 1).expect("readable").expect("present");
+    assert!(usage.table_bytes() > opened, "index and filter are loaded at first use");
+    assert_eq!(usage.table_bytes(), table.memory_bytes());
+    for hint in [CacheHint::NoFill, CacheHint::Fill] {
+        let mut iter = table.iter(hint);
+        assert_eq!(usage.pinned_bytes(), 0);
+        iter.seek_to_first().expect("readable");
+        let mut most = 0;
+        while iter.valid() {
+            assert!(usage.pinned_bytes() >= 100, "it stands in a block");
+            most = most.max(usage.pinned_bytes());
+            iter.next().expect("readable");
+        }
+        // Read ahead or not, beside one block.
+        let expected = if hint == CacheHint::NoFill { 16 << 10..1 << 20 } else { 1..16 << 10 };
+        assert!(expected.contains(&most), "{hint:?}: {most}");
+        drop(iter);
+        assert_eq!(usage.pinned_bytes(), 0, "{hint:?}");
+    }
+    tables.evict(FileNum(1));
+    assert!(usage.table_bytes() > 0, "it is still read");
+    drop(table);
+    assert_eq!(usage.table_bytes(), 0);
+    let path = Path::new("/99.sst");
+    let options = TableOptions::default();
+    let writer = TableWriter::create(&fs, path, 99, options).expect("create");
+    let mut writer = writer.counted_in(&usage);
+    for i in 0..50_000u32 {
+        let key = i.to_be_bytes();
+        writer.add(InternalKey::new(&key, SeqNo(1), ValueKind::Put), &[0; 20]).expect("added");
+    }
+    assert!(usage.buffer_bytes() >= 50_000 * 8, "hashes for the filter: {}", usage.buffer_bytes());
+    writer.finish().expect("written");
+    assert_eq!(usage.buffer_bytes(), 0);
+}
+
+#[test]
+fn tables_and_block_cache_share_a_limit() {
+    let fs = MemFs::new();
+    let blocks = Arc::new(BlockCache::new(1 << 20));
+    (1..=20).for_each(|file| write_file(&fs, file, file));
+    let tables = table_cache(&fs, 100, &blocks);
+    let read_all = || {
+        for file in 1..=20 {
+            let table = tables.get(FileNum(file), file, SeqNo::MAX).expect("table");
+            walk(&table, true, CacheHint::Fill);
+            get(&table, b"000777", 1).expect("readable").expect("present");
+        }
+    };
+    read_all();
+    let one = tables.usage().table_bytes() / 20;
+    assert_eq!(tables.open_count(), 20);
+    let together = 16 * one;
+    tables.limit_memory(together, Some(usize::MAX - 1));
+    let within = |slack: usize| {
+        assert!(tables.usage().table_bytes() <= together / 2 + slack);
+        let cache = blocks.usage_bytes();
+        assert!(tables.usage().table_bytes() + cache <= together + slack, "{cache}");
+    };
+    within(0);
+    assert!((1..=8).contains(&tables.open_count()), "{}", tables.open_count());
+    let held: Vec<_> =
+        (1..=8).map(|file| tables.get(FileNum(file), file, SeqNo::MAX).expect("table")).collect();
+    read_all();
+    // The one that was opened last is not yet weighed in with its index.
+    within(2 * one + held.len() * one);
+    drop(held);
+    read_all();
+    within(2 * one);
+    tables.limit_memory(1 << 20, Some(1 << 19));
+    assert_eq!(blocks.capacity_bytes(), 1 << 19, "it grows again, to its own bound");
+    tables.limit_memory(10, None);
+    assert_eq!(blocks.capacity_bytes(), 1 << 19, "a shared cache is not touched");
 }
