@@ -3,6 +3,7 @@
 use crate::task::{Span, Task};
 use crate::tombstones;
 use crate::tree::{BOTTOM, Tree, Wish, seeds, whole_runs};
+use base::FileNum;
 use manifest::{Run, TableMeta};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -69,6 +70,20 @@ pub(crate) fn pick_to_bottom(
         }
     }
     None
+}
+
+/// The task that rewrites table `file` into its own run.
+pub(crate) fn rewrite(tree: &Tree<'_>, file: FileNum, target_table_bytes: u64) -> Option<Task> {
+    tree.runs().find_map(|(level, run)| {
+        let table = run.tables.iter().find(|table| table.file == file)?;
+        tree.build(Wish {
+            seeds: seeds(level, run, std::slice::from_ref(table)),
+            output_level: level,
+            output_run: run.id,
+            target_table_bytes,
+            reason: "old versions rewritten by hand",
+        })
+    })
 }
 
 fn wish(

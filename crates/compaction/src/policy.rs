@@ -1,8 +1,9 @@
 //! [`Policy`]: the choice of what to compact, without effects.
 
 use crate::task::Task;
-use crate::{Fifo, LazyLeveled, Leveled, SizeTiered, codec};
-use base::{Error, Result, SeqNo};
+use crate::tree::Tree;
+use crate::{Fifo, LazyLeveled, Leveled, SizeTiered, codec, manual};
+use base::{Error, FileNum, Result, SeqNo};
 use manifest::Version;
 use std::ops::Bound;
 
@@ -81,6 +82,21 @@ impl Policy {
             Policy::Leveled(p) => p.pick_range(view, lower, upper),
             Policy::SizeTiered(p) => p.pick_range(view, lower, upper),
             Policy::LazyLeveled(p) => p.pick_range(view, lower, upper),
+            Policy::Fifo(_) => None,
+        }
+    }
+
+    /// Rewrites table `file` where it is, so that it loses the versions and tombstones that no snapshot needs any more;
+    /// `None` if there is no such table, a running task is in the way, or the policy is [`Policy::Fifo`].
+    ///
+    /// Versions that newer ones hide are not counted in the description of a table, so it is for the caller to know
+    /// that there are some, and not to ask for ever.
+    #[must_use]
+    pub fn pick_rewrite(&self, view: &View<'_>, file: FileNum) -> Option<Task> {
+        match self {
+            Policy::Leveled(_) | Policy::SizeTiered(_) | Policy::LazyLeveled(_) => {
+                manual::rewrite(&Tree::new(view), file, self.target_table_bytes())
+            }
             Policy::Fifo(_) => None,
         }
     }

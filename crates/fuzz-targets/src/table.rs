@@ -80,6 +80,7 @@ fn made(source: &mut Source<'_>) -> (Vec<Row>, Vec<u8>) {
         compression: source.pick(&[Compression::None, Compression::Lz4]),
         filter_bits_per_key: source.pick(&[0, 1, 10]),
         index_block_size_bytes: source.pick(&[64, 200]),
+        keyspace: None,
     };
     let rows = any_rows(source, 60);
     let mut tombstones = Vec::new();

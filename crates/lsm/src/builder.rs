@@ -5,9 +5,9 @@ use crate::executor::{Executor, ThreadExecutor};
 use crate::listener::Listener;
 use crate::options::Options;
 use crate::recover::{Parts, open};
-use base::Result;
 use base::clock::{Clock, SystemClock};
 use base::rng::Rng;
+use base::{Result, limits};
 use sstable::BlockCache;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,6 +92,23 @@ impl DbBuilder {
     pub fn listener(mut self, listener: Arc<dyn Listener>) -> Self {
         self.listener = Told(Some(listener));
         self
+    }
+
+    /// The file system and the directory, and a builder of a new database in `dir` instead.
+    pub(crate) fn moved_to(self, dir: &Path) -> (Arc<dyn Fs>, PathBuf, DbBuilder) {
+        let fs = self.fs.unwrap_or_else(|| Arc::new(StdFs::new()));
+        // What is there already may be larger than what may be written from now on.
+        let options = self
+            .options
+            .create_if_missing(true)
+            .read_only(false)
+            .key_bytes_max(limits::KEY_BYTES_MAX)
+            .value_bytes_max(limits::VALUE_BYTES_MAX)
+            .batch_bytes_max(limits::BATCH_BYTES_MAX)
+            .batch_ops_max(limits::BATCH_OPS_MAX);
+        let (new_dir, new_fs) = (dir.to_path_buf(), Some(Arc::clone(&fs)));
+        let there = DbBuilder { dir: new_dir, options, fs: new_fs, ..self };
+        (fs, self.dir, there)
     }
 
     /// Opens the database, or makes one where there is none.

@@ -5,7 +5,7 @@ use crate::executor::Priority;
 use crate::listener::EngineEvent;
 use crate::metrics::Counters;
 use crate::tree::{Tree, View};
-use base::{Error, Result, SeqNo};
+use base::{Error, FileNum, Result, SeqNo};
 use compaction::{Job, Task, TaskKind};
 use manifest::{TableChanges, TableMeta, VersionEdit};
 use std::ops::Bound;
@@ -161,7 +161,7 @@ impl Engine {
             tables: &self.tables,
             next_file: &new_file,
             table_id: &table_id,
-            options: tree.options.table(level),
+            options: tree.table_options(level),
             target_table_bytes,
             snapshots: self.snapshots.list(),
             now_micros: self.clock.wall_micros(),
@@ -203,30 +203,78 @@ impl Engine {
         lower: Bound<&[u8]>,
         upper: Bound<&[u8]>,
     ) -> Result<()> {
-        loop {
-            self.health.check_writable()?;
-            // One manual compaction at a time, and none in the background meanwhile.
-            let task = self.event.wait(&*self.executor, || {
-                if self.health.is_stopped() {
-                    return Some(None);
-                }
-                let mut compactions = tree.compactions.lock();
-                if compactions.placing || !compactions.running.is_empty() {
-                    base::probe!("manual compaction waits for others");
-                    return None;
-                }
-                let version = Arc::clone(&tree.view().version);
-                let view = self.policy_view(&version, &[]);
-                let task = tree.options.compaction.pick_range(&view, lower, upper);
-                compactions.running.extend(task.clone());
-                Some(task)
-            });
-            let Some(task) = task else { return self.health.check_writable() };
-            let done = self.run_task(tree, &task);
-            tree.compactions.lock().running.retain(|t| *t != task);
-            self.event.notify();
-            done?;
+        // What is written from now on is written by the rules of now.
+        let first_new = FileNum(self.next_file.load(Ordering::Relaxed));
+        let policy = &tree.options.compaction;
+        while self.run_by_hand(tree, |view| policy.pick_range(view, lower, upper))? {}
+        for file in self.tables_with_old_versions(tree, lower, upper) {
+            if file < first_new {
+                self.run_by_hand(tree, |view| policy.pick_rewrite(view, file))?;
+            }
         }
+        Ok(())
+    }
+
+    /// Runs what `pick` chooses, on this thread; false if that is nothing.
+    fn run_by_hand(
+        self: &Arc<Self>,
+        tree: &Arc<Tree>,
+        pick: impl Fn(&compaction::View<'_>) -> Option<Task>,
+    ) -> Result<bool> {
+        self.health.check_writable()?;
+        // One manual compaction at a time, and none in the background meanwhile.
+        let task = self.event.wait(&*self.executor, || {
+            if self.health.is_stopped() {
+                return Some(None);
+            }
+            let mut compactions = tree.compactions.lock();
+            if compactions.placing || !compactions.running.is_empty() {
+                base::probe!("manual compaction waits for others");
+                return None;
+            }
+            let version = Arc::clone(&tree.view().version);
+            let task = pick(&self.policy_view(&version, &[]));
+            compactions.running.extend(task.clone());
+            Some(task)
+        });
+        let Some(task) = task else { return self.health.check_writable().map(|()| false) };
+        let done = self.run_task(tree, &task);
+        tree.compactions.lock().running.retain(|t| *t != task);
+        self.event.notify();
+        done.map(|()| true)
+    }
+
+    /// Tables inside the bounds that hold several versions of a key, or tombstones: what a snapshot needed when they were
+    /// written. A table that cannot be read is left alone.
+    fn tables_with_old_versions(
+        &self,
+        tree: &Tree,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+    ) -> Vec<FileNum> {
+        let inside = |table: &TableMeta| {
+            let begins = match lower {
+                Bound::Unbounded => true,
+                Bound::Included(key) => table.upper().admits(key),
+                Bound::Excluded(key) => key < &table.largest[..],
+            };
+            let ends = match upper {
+                Bound::Unbounded => true,
+                Bound::Included(key) => &table.smallest[..] <= key,
+                Bound::Excluded(key) => &table.smallest[..] < key,
+            };
+            begins && ends
+        };
+        let has_old = |table: &TableMeta| {
+            let reader = self.tables.get(table.file, table.table_id, table.seq_max);
+            reader.is_ok_and(|table| {
+                let p = table.properties();
+                p.user_keys < p.entries || p.deletes > 0 || p.range_tombstones > 0
+            })
+        };
+        let version = Arc::clone(&tree.view().version);
+        let tables = version.tables().map(|(_, _, table)| table);
+        tables.filter(|t| inside(t) && has_old(t)).map(|t| t.file).collect()
     }
 
     /// True if nothing is being flushed or compacted, and nothing waits to be.

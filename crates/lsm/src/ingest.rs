@@ -204,7 +204,7 @@ impl<'a> IngestOutput<'a> {
 impl Engine {
     fn create_table(&self, tree: &Tree, num: FileNum) -> Result<TableWriter> {
         let path = FileName::Table(num).in_dir(&self.dir);
-        let options = tree.options.table(LEVELS - 1);
+        let options = tree.table_options(LEVELS - 1);
         let writer = TableWriter::create(&*self.fs, &path, self.new_table_id(), options)?;
         Ok(writer.counted_in(self.tables.usage()))
     }

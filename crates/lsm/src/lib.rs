@@ -9,6 +9,7 @@
 //! | `flush`, `compact`, `segments`, `files` | background work: memtables to tables, tables to tables, old files away |
 //! | `recover`, `close` | open and close |
 //! | `ingest`, `checkpoint`, `verify` | whole tables in, whole database out, every byte checked |
+//! | `salvage` | what can be read of a damaged database becomes a new one |
 //! | `executor`, `event`, `stall`, `health` | threads or manual steps, waiting, back-pressure, states after a failure |
 //! | `listener` | what is told of all that |
 //!
@@ -46,6 +47,7 @@ mod read;
 mod recover;
 mod reserve;
 mod run_iter;
+mod salvage;
 mod scan_tombstones;
 #[cfg(test)]
 mod scripted_tests;
@@ -71,6 +73,10 @@ pub use options::{
     WriteOptions,
 };
 pub use recover::RecoveryReport;
+pub use salvage::{
+    KeyspaceSalvage, LostKeys, LostRange, SalvageDamage, SalvageProgress, SalvageReport,
+    SalvageSource,
+};
 pub use snapshot::{KeyspaceSnapshot, Snapshot};
 pub use sstable::BlockCache;
 pub use verify::VerifyReport;

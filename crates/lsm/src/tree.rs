@@ -193,6 +193,12 @@ impl Tree {
         });
     }
 
+    /// Options of a table of `level`, labelled with this keyspace.
+    pub(crate) fn table_options(&self, level: usize) -> sstable::TableOptions {
+        let label = sstable::KeyspaceLabel { id: self.id.0, name: self.name.clone() };
+        sstable::TableOptions { keyspace: Some(label), ..self.options.table(level) }
+    }
+
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped.load(Ordering::Acquire)
     }

@@ -7,6 +7,7 @@
 //! | [`VersionEdit`] | a change of the whole database, applied whole or not at all |
 //! | [`State`] | what the edits so far add up to |
 //! | [`Manifest`] | the log of edits on disk |
+//! | [`remains`](remains()) | what damaged manifests still say, for salvage |
 //!
 //! # What this crate does not know
 //! What is in a table or in a log segment, when to compact, which files are still being read: it
@@ -18,6 +19,7 @@ mod current;
 mod edit;
 mod frame;
 mod io;
+mod remains;
 mod replay;
 mod state;
 mod store;
@@ -28,6 +30,7 @@ mod version;
 
 pub use codec::DecodeError;
 pub use edit::{AddedTable, ClosedSegment, NewKeyspace, TableChanges, VersionEdit};
+pub use remains::{ManifestRemains, Remains, remains};
 pub use state::{KeyspaceState, SegmentState, State};
 pub use store::{Manifest, ManifestOptions};
 pub use table::{TableMeta, UpperBound};

@@ -88,6 +88,28 @@ pub(crate) fn replay(dir: &Path, num: FileNum, db_id: u64, bytes: &[u8]) -> Resu
     Ok(Replayed { state, snapshot_len, valid_len, proven })
 }
 
+/// The state that the edits before the first damage in `bytes` add up to; `None` if not even the snapshot can be read.
+pub(crate) fn replay_start(num: FileNum, db_id: u64, bytes: &[u8]) -> Option<State> {
+    let mut frames = FrameReader::new(bytes, FileIdentity::new(db_id, num), FILE_HEADER_LEN);
+    let (mut state, mut has_snapshot) = (State::new(db_id), false);
+    while let Some(item) = frames.next() {
+        let Item::Edit(edit) = item else { continue };
+        let applied = VersionEdit::decode(&edit).ok().and_then(|edit| state.apply(&edit).ok());
+        if applied.is_none() {
+            break;
+        }
+        has_snapshot = true;
+    }
+    (has_snapshot && state.check_invariants().is_ok()).then_some(state)
+}
+
+/// The identity of the database in the header of a manifest.
+pub(crate) fn db_id_of(bytes: &[u8]) -> Option<u64> {
+    let (covered, crc) = bytes.get(..FILE_HEADER_LEN)?.split_at_checked(CRC_OFFSET)?;
+    let mut r = Reader::new(covered.strip_prefix(MAGIC)?);
+    (Reader::new(crc).u32()? == crc32(0, &[covered])).then(|| r.u64())?
+}
+
 /// For errors: the file they are about.
 struct File {
     path: PathBuf,

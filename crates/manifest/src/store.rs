@@ -15,7 +15,7 @@ use crate::replay::{Replayed, new_file, replay};
 use crate::{State, VersionEdit};
 
 /// A manifest larger than this is not read. Rotation keeps real ones far below.
-const FILE_BYTES_MAX: u64 = 4 << 30;
+pub(crate) const FILE_BYTES_MAX: u64 = 4 << 30;
 
 /// Tuning of a [`Manifest`].
 #[derive(Debug, Clone, PartialEq, Eq)]

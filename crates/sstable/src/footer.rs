@@ -107,6 +107,12 @@ impl Footer {
         Ok(footer)
     }
 
+    /// The id in the bytes of a footer, which may be damaged.
+    pub(crate) fn table_id(bytes: &[u8; FOOTER_LEN]) -> u64 {
+        let id = bytes[TABLE_ID_OFFSET..].first_chunk().copied();
+        u64::from_le_bytes(id.unwrap_or_default())
+    }
+
     /// The four blocks lie one behind the other up to the footer at `offset`.
     fn check_chain(&self, offset: u64) -> Option<()> {
         let end_of = |handle: Handle, optional: bool| {

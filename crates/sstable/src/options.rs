@@ -58,6 +58,17 @@ pub struct TableOptions {
     pub filter_bits_per_key: u32,
     /// An index partition is closed once it passes this size. 64 bytes to 1 MiB. Default 16 KiB.
     pub index_block_size_bytes: usize,
+    /// Noted in the properties, for salvage without a manifest. Default none.
+    pub keyspace: Option<KeyspaceLabel>,
+}
+
+/// The keyspace that a table belongs to, as the table itself says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KeyspaceLabel {
+    /// Its id in the database that wrote the table.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
 }
 
 impl Default for TableOptions {
@@ -68,6 +79,7 @@ impl Default for TableOptions {
             compression: Compression::Lz4,
             filter_bits_per_key: 10,
             index_block_size_bytes: 16 << 10,
+            keyspace: None,
         }
     }
 }

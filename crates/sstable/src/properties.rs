@@ -5,7 +5,7 @@
 //! from 128 on. Reserved: 32 range digests, 33 expiry times, 34 merge operands, 35 separated values,
 //! 128 encryption.
 
-use crate::options::Compression;
+use crate::options::{Compression, KeyspaceLabel};
 use base::SeqNo;
 use base::coding::{Reader, put_length_prefixed, put_varint};
 
@@ -64,6 +64,8 @@ pub struct Properties {
     pub restart_interval: u64,
     /// Name and version of the software that wrote the table.
     pub created_by: String,
+    /// The keyspace that the table was written for, if it was told. A copy of what the manifest says, for salvage.
+    pub keyspace: Option<KeyspaceLabel>,
 }
 
 impl Properties {
@@ -84,6 +86,13 @@ impl Properties {
         {
             put_varint(&mut out, tag);
             put_length_prefixed(&mut out, bytes);
+        }
+        if let Some(keyspace) = &self.keyspace {
+            let mut field = Vec::new();
+            put_varint(&mut field, u64::from(keyspace.id));
+            field.extend_from_slice(keyspace.name.as_bytes());
+            put_varint(&mut out, 27);
+            put_length_prefixed(&mut out, &field);
         }
         out
     }
@@ -160,6 +169,12 @@ impl Properties {
             24 => self.smallest = field.to_vec(),
             25 => self.largest = field.to_vec(),
             26 => self.created_by = String::from_utf8(field.to_vec()).ok()?,
+            27 => {
+                let mut r = Reader::new(field);
+                let id = r.varint32()?;
+                let name = String::from_utf8(r.rest().to_vec()).ok()?;
+                self.keyspace = Some(KeyspaceLabel { id, name });
+            }
             _ => {}
         }
         Some(())
@@ -179,6 +194,7 @@ mod tests {
             largest: b"z".to_vec(),
             largest_exclusive: true,
             compression: Compression::Lz4,
+            keyspace: Some(KeyspaceLabel { id: 300, name: "users".into() }),
             ..Properties::created_here()
         };
         let mut bytes = properties.encode();

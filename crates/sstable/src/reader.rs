@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use vfs::RandomAccessFile;
 
 /// Longest data block after decompression: one entry of the largest key and value, and what is around it.
-const UNCOMPRESSED_MAX: u64 = (KEY_BYTES_MAX + VALUE_BYTES_MAX + 1024) as u64;
+pub(crate) const UNCOMPRESSED_MAX: u64 = (KEY_BYTES_MAX + VALUE_BYTES_MAX + 1024) as u64;
 /// Bytes of the file's end that open reads at once, in the hope that properties are among them.
 const TAIL_READ: u64 = 4 << 10;
 
@@ -458,6 +458,11 @@ impl Tail {
             return Err(Error::corruption(path, 0, detail));
         };
         Footer::decode(footer, path, table_id, self.file_len - FOOTER_LEN as u64)
+    }
+
+    /// The id that the footer claims, unchecked.
+    pub(crate) fn table_id(&self) -> Option<u64> {
+        self.bytes.last_chunk::<FOOTER_LEN>().map(Footer::table_id)
     }
 
     /// A block out of these bytes if it lies in them, else from the file.

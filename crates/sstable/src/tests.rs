@@ -5,6 +5,7 @@ mod crafted;
 mod damage;
 mod edges;
 mod golden;
+mod remains;
 
 use crate::{
     BlockCache, CacheHint, Compression, TableOptions, TableReader, TableSummary, TableWriter,
@@ -115,6 +116,7 @@ fn small_options(compression: Compression) -> TableOptions {
         compression,
         filter_bits_per_key: 10,
         index_block_size_bytes: 64,
+        keyspace: None,
     }
 }
 

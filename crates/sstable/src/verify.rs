@@ -130,6 +130,7 @@ impl TableReader {
         found.block_size_bytes = claimed.block_size_bytes;
         found.restart_interval = claimed.restart_interval;
         found.created_by.clone_from(&claimed.created_by);
+        found.keyspace.clone_from(&claimed.keyspace);
         if found != *claimed || claims_filter != (footer.filter.len > 0) {
             let detail = format!(
                 "properties disagree with the contents claimed={claimed:?} found={found:?}"

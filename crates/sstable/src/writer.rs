@@ -90,6 +90,7 @@ impl TableWriter {
             block_size_bytes: options.block_size_bytes as u64,
             restart_interval: options.restart_interval as u64,
             seq_min: SeqNo::MAX,
+            keyspace: options.keyspace.clone(),
             ..Properties::created_here()
         };
         Ok(TableWriter {

@@ -54,6 +54,7 @@ fn hostile_options() -> impl Strategy<Value = TableOptions> {
             compression,
             filter_bits_per_key: bits,
             index_block_size_bytes: index,
+            keyspace: None,
         })
 }
 

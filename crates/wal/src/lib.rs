@@ -34,4 +34,4 @@ pub mod segment;
 pub use log::{Appended, Log, LogOptions, NeedSegment, SegmentInfo};
 pub use lsn::Lsn;
 pub use replay::{RecoveryMode, Replayed, SegmentToReplay, Torn, Visit, replay};
-pub use segment::{ClosedSegment, PreparedSegment, make_durable, prepare_segment};
+pub use segment::{ClosedSegment, PreparedSegment, database_of, make_durable, prepare_segment};

@@ -118,6 +118,23 @@ impl Header {
     }
 }
 
+/// The id of the database that the segment in `path` belongs to, if its header can be read: for salvage.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn database_of(fs: &dyn Fs, path: &Path) -> Result<Option<u64>> {
+    let file = fs.open(path).context("open segment", path)?;
+    let mut bytes = [0; HEADER_LEN];
+    let mut filled = 0;
+    while filled < HEADER_LEN {
+        match file.read_at(&mut bytes[filled..], filled as u64).context("read segment", path)? {
+            0 => return Ok(None),
+            read => filled += read,
+        }
+    }
+    Ok(Header::decode(&bytes).map(|header| header.db_id))
+}
+
 pub(crate) fn encode_link(previous: Option<&ClosedSegment>) -> [u8; LINK_LEN] {
     let mut out = [0; LINK_LEN];
     if let Some(previous) = previous {

@@ -20,6 +20,7 @@ fn the_format_does_not_change() {
         compression: Compression::Lz4,
         filter_bits_per_key: 10,
         index_block_size_bytes: 64,
+        keyspace: None,
     };
     let range = RangeTombstone { start: b"b".to_vec(), end: b"d".to_vec(), seq: SeqNo(9) };
     let (bytes, _) = write_rows(&golden_rows(), &Fragments::new([range]), &options, ID);
