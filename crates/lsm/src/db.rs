@@ -6,11 +6,12 @@ use crate::engine::Engine;
 use crate::health::Health;
 use crate::iter::{Cursor, KeyRange, Range};
 use crate::keyspace::{CasMismatch, Keyspace};
+use crate::listener::DamagedPlace;
 use crate::metrics::Metrics;
 use crate::options::{KeyspaceOptions, WriteOptions};
 use crate::recover::RecoveryReport;
 use crate::snapshot::Snapshot;
-use crate::verify::VerifyReport;
+use crate::verify::{VerifyOptions, VerifyProgress, VerifyReport};
 use base::{Error, Result, Slice};
 use std::path::Path;
 use std::sync::Arc;
@@ -329,7 +330,27 @@ impl Db {
     /// # Errors
     /// The first [`Error::Corruption`] found, or [`Error::Io`].
     pub fn verify(&self) -> Result<VerifyReport> {
-        self.engine().verify()
+        self.verify_with(&VerifyOptions::new(), |_| {})
+    }
+
+    /// As [`verify`](Self::verify), at a rate, and tells `progress` of every block. For the same in the background see
+    /// [`Options::scrub_interval`](field@crate::Options::scrub_interval).
+    ///
+    /// # Errors
+    /// As for [`verify`](Self::verify); [`Error::Closed`] as soon as the database is closed meanwhile.
+    pub fn verify_with(
+        &self,
+        options: &VerifyOptions,
+        mut progress: impl FnMut(&VerifyProgress),
+    ) -> Result<VerifyReport> {
+        self.engine().verify(options, &mut progress)
+    }
+
+    /// The places at which stored bytes were found wrong since the database was opened: by reads, jobs,
+    /// [`verify`](Self::verify) and scrub. At most 1,024. Other places stay readable; see [`DbBuilder::salvage`].
+    #[must_use]
+    pub fn damage(&self) -> Vec<DamagedPlace> {
+        self.engine().events.places()
     }
 
     /// Figures of the engine.

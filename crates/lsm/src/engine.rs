@@ -14,6 +14,7 @@ use crate::metrics::Counters;
 use crate::options::Options;
 use crate::recover::RecoveryReport;
 use crate::reserve::Reserve;
+use crate::scrub::Scrub;
 use crate::segments::Segments;
 use crate::snapshot::Snapshots;
 use crate::stall::{Charges, ToldStall};
@@ -60,6 +61,7 @@ pub(crate) struct Engine {
     pub(crate) told_stall: ToldStall,
     pub(crate) memory: MemoryUse,
     pub(crate) reserve: Reserve,
+    pub(crate) scrub: Scrub,
     pub(crate) recovery: OnceLock<RecoveryReport>,
     pub(crate) limiter: Limiter,
     /// Notified when a job ends, space comes back, or the database closes.

@@ -8,7 +8,7 @@
 //! | `read`, `visible`, `run_iter` | point reads and scans |
 //! | `flush`, `compact`, `segments`, `files` | background work: memtables to tables, tables to tables, old files away |
 //! | `recover`, `close` | open and close |
-//! | `ingest`, `checkpoint`, `verify` | whole tables in, whole database out, every byte checked |
+//! | `ingest`, `checkpoint`, `verify`, `scrub` | whole tables in, whole database out, every byte checked |
 //! | `salvage` | what can be read of a damaged database becomes a new one |
 //! | `executor`, `event`, `stall`, `health` | threads or manual steps, waiting, back-pressure, states after a failure |
 //! | `listener` | what is told of all that |
@@ -51,6 +51,7 @@ mod salvage;
 mod scan_tombstones;
 #[cfg(test)]
 mod scripted_tests;
+mod scrub;
 mod segments;
 mod snapshot;
 mod stall;
@@ -66,7 +67,7 @@ pub use db::Db;
 pub use health::Health;
 pub use iter::{Cursor, KeyRange, Range};
 pub use keyspace::{CasMismatch, Keyspace};
-pub use listener::{EngineEvent, Listener, StallReason};
+pub use listener::{DamagedPlace, EngineEvent, Listener, StallReason};
 pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics};
 pub use options::{
     CompactionPolicy, Compression, Durability, KeyspaceOptions, Options, PerLevel, RecoveryMode,
@@ -79,4 +80,4 @@ pub use salvage::{
 };
 pub use snapshot::{KeyspaceSnapshot, Snapshot};
 pub use sstable::BlockCache;
-pub use verify::VerifyReport;
+pub use verify::{VerifyOptions, VerifyProgress, VerifyReport};

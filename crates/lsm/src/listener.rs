@@ -9,10 +9,10 @@ use crate::executor::{Executor, Job, Priority};
 use crate::health::Health;
 use base::Error;
 use base::sync::Mutex;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -174,6 +174,20 @@ pub enum EngineEvent {
     },
 }
 
+/// A place at which stored bytes are wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DamagedPlace {
+    /// The damaged file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// What was expected and what was found.
+    pub detail: String,
+    /// Name of the keyspace, if the file belongs to one.
+    pub keyspace: Option<String>,
+}
+
 /// What writes are held back for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -259,7 +273,7 @@ impl fmt::Display for EngineEvent {
 /// The way of events from where they happen to the listener. Without a listener they go nowhere.
 pub(crate) struct Events {
     sink: Option<Sink>,
-    damage: Mutex<BTreeSet<(PathBuf, u64)>>,
+    damage: Mutex<BTreeMap<(PathBuf, u64), DamagedPlace>>,
     pub(crate) panics: AtomicU64,
     pub(crate) lost: AtomicU64,
 }
@@ -343,7 +357,13 @@ impl Events {
     #[cold]
     pub(crate) fn damage(self: &Arc<Self>, e: &Error, keyspace: Option<&str>) {
         let Error::Corruption { path, offset, detail } = e else { return };
-        if self.is_new_place(path, *offset) {
+        let place = DamagedPlace {
+            path: path.clone(),
+            offset: *offset,
+            detail: detail.clone(),
+            keyspace: keyspace.map(Into::into),
+        };
+        if self.is_new_place(place) {
             self.push(|| EngineEvent::DamageFound {
                 path: path.clone(),
                 offset: *offset,
@@ -353,9 +373,18 @@ impl Events {
         }
     }
 
-    fn is_new_place(&self, path: &Path, offset: u64) -> bool {
+    fn is_new_place(&self, place: DamagedPlace) -> bool {
         let mut places = self.damage.lock();
-        places.len() < PLACES_MAX && places.insert((path.to_path_buf(), offset))
+        let key = (place.path.clone(), place.offset);
+        if places.len() >= PLACES_MAX || places.contains_key(&key) {
+            return false;
+        }
+        places.insert(key, place).is_none()
+    }
+
+    /// The places of damage met so far.
+    pub(crate) fn places(&self) -> Vec<DamagedPlace> {
+        self.damage.lock().values().cloned().collect()
     }
 
     /// Places of damage met so far.

@@ -96,6 +96,14 @@ pub struct Metrics {
     pub iterators_open: usize,
     /// Places in files at which stored bytes were found wrong, up to 1,024.
     pub damaged_places: usize,
+    /// Passes of the scrub over all tables that ended.
+    pub scrub_passes: u64,
+    /// When the last of them ended, in microseconds since 1970 by the wall; 0 if none has.
+    pub scrub_last_pass_micros: u64,
+    /// Bytes that the scrub has read.
+    pub scrub_bytes_read: u64,
+    /// Damaged blocks that the scrub met, in every pass anew.
+    pub scrub_damaged_blocks: u64,
     /// Events that a slow listener did not hear.
     pub events_lost: u64,
     /// Panics of the listener.
@@ -219,6 +227,10 @@ impl Engine {
             oldest_snapshot_micros: oldest.map_or(0, age),
             iterators_open: self.open_iterators.count(),
             damaged_places: self.events.damaged_places(),
+            scrub_passes: count(&self.scrub.passes),
+            scrub_last_pass_micros: count(&self.scrub.last_pass_micros),
+            scrub_bytes_read: count(&self.scrub.bytes),
+            scrub_damaged_blocks: count(&self.scrub.damaged_blocks),
             events_lost: count(&self.events.lost),
             listener_panics: count(&self.events.panics),
             keyspaces,

@@ -90,6 +90,12 @@ pub struct Options {
     pub background_threads: usize,
     /// Bytes a second that compactions may write; `None`, the default, is no limit. At least 64 KiB.
     pub rate_limit_bytes_per_second: Option<u64>,
+    /// How often a pass over all tables begins that reads and checks them in the background; see
+    /// [`Metrics::damaged_places`](crate::Metrics::damaged_places). `None`, the default, is never; the first pass begins at the open. A database that is
+    /// opened read-only is not scrubbed.
+    pub scrub_interval: Option<Duration>,
+    /// Bytes a second that the scrub reads at most. Default 4 MiB, at least 4 KiB. Less if `sync_interval` is above a second.
+    pub scrub_bytes_per_second: u64,
     /// Make a database where there is none. Default true.
     pub create_if_missing: bool,
     /// Open without writing a byte. Default false.
@@ -139,6 +145,8 @@ impl Default for Options {
             compaction: CompactionPolicy::default(),
             background_threads: 2,
             rate_limit_bytes_per_second: None,
+            scrub_interval: None,
+            scrub_bytes_per_second: 4 << 20,
             create_if_missing: true,
             read_only: false,
             recovery_mode: RecoveryMode::TolerateTornTail,
@@ -192,6 +200,10 @@ impl Options {
         background_threads: usize,
         /// Sets [`Options::rate_limit_bytes_per_second`](field@Options::rate_limit_bytes_per_second).
         rate_limit_bytes_per_second: u64,
+        /// Sets [`Options::scrub_interval`](field@Options::scrub_interval).
+        scrub_interval: Duration,
+        /// Sets [`Options::scrub_bytes_per_second`](field@Options::scrub_bytes_per_second).
+        scrub_bytes_per_second: u64,
         /// Sets [`Options::create_if_missing`](field@Options::create_if_missing).
         create_if_missing: bool,
         /// Sets [`Options::read_only`](field@Options::read_only).
@@ -259,6 +271,10 @@ impl Options {
             let rule = format!("rate_limit_bytes_per_second {rate} is below 64 KiB");
             faults.unless(rate >= 64 << 10, rule);
         }
+        let rate = self.scrub_bytes_per_second;
+        faults.unless(rate >= 4 << 10, format!("scrub_bytes_per_second {rate} is below 4 KiB"));
+        let zero = self.scrub_interval.is_some_and(|interval| interval.is_zero());
+        faults.unless(!zero, "scrub_interval is zero".into());
         faults.unless(
             self.log_segment_bytes >= 4 << 10 && self.log_segment_bytes <= 1 << 30,
             format!("log_segment_bytes {} is outside 4 KiB to 1 GiB", self.log_segment_bytes),
@@ -496,6 +512,8 @@ mod tests {
             ("compaction", "Default `Leveled`".into()),
             ("background_threads", format!("Default {}", d.background_threads)),
             ("rate_limit_bytes_per_second", "`None`, the default".into()),
+            ("scrub_interval", "`None`, the default".into()),
+            ("scrub_bytes_per_second", mib(d.scrub_bytes_per_second)),
             ("create_if_missing", format!("Default {}", d.create_if_missing)),
             ("read_only", format!("Default {}", d.read_only)),
             ("recovery_mode", debug(&d.recovery_mode)),
@@ -520,6 +538,7 @@ mod tests {
         assert_eq!(d.open_iterators_max, None);
         assert_eq!((d.memory_budget_bytes, d.block_cache_bytes), (None, None));
         assert_eq!(d.rate_limit_bytes_per_second, None);
+        assert_eq!(d.scrub_interval, None);
         assert!(matches!(d.compaction, CompactionPolicy::Leveled(_)));
     }
 

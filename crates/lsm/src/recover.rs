@@ -257,6 +257,7 @@ fn assemble(
         told_stall: Default::default(),
         memory: Default::default(),
         reserve: Default::default(),
+        scrub: Default::default(),
         recovery: Default::default(),
         limiter: Default::default(),
         event: Default::default(),
@@ -469,6 +470,7 @@ impl Engine {
 
     /// What is done every sync interval: the background sync, and another try of what failed.
     fn tick(self: &Arc<Self>, count: u64) {
+        self.scrub_if_due();
         self.tell_old_snapshots();
         self.memory_changed();
         if self.health.is_stopped() {

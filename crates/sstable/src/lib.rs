@@ -58,7 +58,7 @@ pub use reader::{Entry, TableReader};
 pub use remains::{LostBlocks, TableRemains};
 pub use table_cache::TableCache;
 pub use usage::TableUsage;
-pub use verify::VerifyReport;
+pub use verify::{Verification, VerifyReport};
 pub use writer::{TableSummary, TableWriter};
 
 #[cfg(test)]

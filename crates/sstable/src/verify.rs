@@ -20,6 +20,69 @@ pub struct VerifyReport {
     pub entries: u64,
 }
 
+/// A [`verify`](TableReader::verify) in steps of one data block. Every call takes the same table.
+#[derive(Debug)]
+pub struct Verification {
+    report: VerifyReport,
+    index: Index,
+    found: Contents,
+    /// The data block that comes next.
+    next: usize,
+}
+
+impl Verification {
+    /// Reads and checks all that is around the data blocks.
+    ///
+    /// # Errors
+    /// As for [`TableReader::verify`].
+    pub fn begin(table: &TableReader) -> Result<Verification> {
+        let mut report = VerifyReport::default();
+        table.verify_tail(&mut report)?;
+        let index = table.read_index(|_| report.blocks += 1)?;
+        // A damaged filter only slows reads down, but it is damage.
+        let filter = table.read_filter()?;
+        report.blocks += u64::from(filter.is_some());
+        let found = Contents { filter, seq_min: SeqNo::MAX, ..Contents::default() };
+        Ok(Verification { report, index, found, next: 0 })
+    }
+
+    /// Bytes that [`begin`](Self::begin) has read.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.report.bytes.saturating_sub(self.index.data_end())
+    }
+
+    /// True if no data block is left.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.next >= self.index.len()
+    }
+
+    /// Reads and checks the next data block. Returns its bytes in the file; 0 if none is left.
+    ///
+    /// # Errors
+    /// As for [`TableReader::verify`]. The next call goes on behind the block; then [`finish`](Self::finish) finds that
+    /// entries are missing.
+    pub fn step(&mut self, table: &TableReader) -> Result<u64> {
+        let number = self.next;
+        let Some(handle) = self.index.handle(number) else { return Ok(0) };
+        self.next += 1;
+        table.verify_block(&self.index, number, &mut self.found)?;
+        Ok(handle.stored_len())
+    }
+
+    /// Compares what was found with what the table says of itself.
+    ///
+    /// # Errors
+    /// As for [`TableReader::verify`].
+    pub fn finish(mut self, table: &TableReader) -> Result<VerifyReport> {
+        self.report.blocks += self.found.properties.data_blocks;
+        self.report.entries = self.found.properties.entries;
+        table.verify_properties(&self.index, self.found)?;
+        Ok(self.report)
+    }
+}
+
 impl TableReader {
     /// Reads every byte of the file, past all caches, and checks everything there is to check: that
     /// blocks and footer fill the file without a gap, checksums, the structure of every block, the order
@@ -28,20 +91,11 @@ impl TableReader {
     /// # Errors
     /// [`base::Error::Corruption`] at the first thing that is wrong, with its offset; [`base::Error::Io`].
     pub fn verify(&self) -> Result<VerifyReport> {
-        let mut report = VerifyReport::default();
-        self.verify_tail(&mut report)?;
-        let index = self.read_index(|_| report.blocks += 1)?;
-        // A damaged filter only slows reads down, but it is damage.
-        let filter = self.read_filter()?;
-        report.blocks += u64::from(filter.is_some());
-        let mut found = Contents { filter, seq_min: SeqNo::MAX, ..Contents::default() };
-        for number in 0..index.len() {
-            self.verify_block(&index, number, &mut found)?;
+        let mut verification = Verification::begin(self)?;
+        while !verification.is_done() {
+            verification.step(self)?;
         }
-        report.blocks += found.properties.data_blocks;
-        report.entries = found.properties.entries;
-        self.verify_properties(&index, found)?;
-        Ok(report)
+        verification.finish(self)
     }
 
     /// Footer, properties and range tombstones are in the file what they were when it was opened.
