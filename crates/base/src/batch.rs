@@ -8,10 +8,10 @@
 //!               kind u8 (ValueKind), keyspace varint, key length varint,
 //!               value length varint (absent for Delete), key, value
 //! ```
-//! A range tombstone has its exclusive end as value. One with an empty end covers nothing; the engine notes by such an
+//! A range tombstone has its exclusive end as value; if it has none, the value length is 65,537 and there are no bytes. One with an empty end covers nothing; the engine notes by such an
 //! operation that a keyspace was created or dropped.
 
-use crate::coding::{Reader, put_varint};
+use crate::coding::{Reader, put_varint, stored_bound};
 use crate::{Error, KeyspaceId, Result, SeqNo, ValueKind, limits};
 
 const COUNT_OFFSET: usize = 8;
@@ -58,12 +58,16 @@ impl BatchBuilder {
         self.bytes.push(op.kind as u8);
         put_varint(&mut self.bytes, u64::from(op.keyspace.0));
         put_varint(&mut self.bytes, op.key.len() as u64);
+        let (value_len, value) = match op.kind {
+            ValueKind::RangeDelete => stored_bound(op.value),
+            _ => (op.value.len() as u64, op.value),
+        };
         if op.kind != ValueKind::Delete {
-            put_varint(&mut self.bytes, op.value.len() as u64);
+            put_varint(&mut self.bytes, value_len);
         }
         self.bytes.extend_from_slice(op.key);
         if op.kind != ValueKind::Delete {
-            self.bytes.extend_from_slice(op.value);
+            self.bytes.extend_from_slice(value);
         }
         self.count += 1;
     }
@@ -145,8 +149,12 @@ impl<'a> Batch<'a> {
             return Err(DecodeError { offset: 0, detail: "sequence number past 56 bits" });
         }
         let ops = r.rest();
+        // A range without an end takes few bytes here and many in memory, so what comes out is bounded too.
+        let mut room = limits::BATCH_BYTES_MAX;
         for _ in 0..count {
-            read_op(&mut r)?;
+            let op = read_op(&mut r)?;
+            let left = room.checked_sub(op.key.len() + op.value.len());
+            room = left.ok_or_else(|| error(&r, "more keys and values than a batch may hold"))?;
         }
         if !r.is_empty() {
             return Err(error(&r, "bytes behind the last operation"));
@@ -184,15 +192,15 @@ fn read_op<'a>(r: &mut Reader<'a>) -> Result<BatchOp<'a>, DecodeError> {
         ValueKind::Delete => 0,
         _ => r.varint().ok_or_else(|| error(r, "bad value length"))?,
     };
-    let (key_max, value_max) = match kind {
-        ValueKind::RangeDelete => (limits::BOUND_BYTES_MAX, limits::BOUND_BYTES_MAX),
-        _ => (limits::KEY_BYTES_MAX, limits::VALUE_BYTES_MAX),
-    };
+    let is_range = kind == ValueKind::RangeDelete;
+    let key_max = if is_range { limits::BOUND_BYTES_MAX } else { limits::KEY_BYTES_MAX };
+    let value_max = if is_range { limits::BOUND_BYTES_MAX + 1 } else { limits::VALUE_BYTES_MAX };
     if key_len > key_max as u64 || value_len > value_max as u64 {
         return Err(error(r, "key or value over its limit"));
     }
     let key = r.bytes(key_len as usize).ok_or_else(|| error(r, "key ends early"))?;
-    let value = r.bytes(value_len as usize).ok_or_else(|| error(r, "value ends early"))?;
+    let value = if is_range { r.bound_of_len(value_len) } else { r.bytes(value_len as usize) };
+    let value = value.ok_or_else(|| error(r, "value ends early"))?;
     Ok(BatchOp { keyspace: KeyspaceId(keyspace), kind, key, value })
 }
 
@@ -200,6 +208,24 @@ fn read_op<'a>(r: &mut Reader<'a>) -> Result<BatchOp<'a>, DecodeError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_range_without_an_end_is_small_and_comes_back() {
+        let open = op(1, ValueKind::RangeDelete, b"a", &limits::UNBOUNDED);
+        let mut b = BatchBuilder::new();
+        b.push(open);
+        b.push(op(1, ValueKind::Put, b"k", b"v"));
+        assert!(b.len() < HEADER_LEN + 20, "{}", b.len());
+        let bytes = b.seal(SeqNo(1)).to_vec();
+        let ops: Vec<_> = Batch::decode(&bytes).expect("own bytes").ops().map(|o| o.1).collect();
+        assert_eq!(ops, [open, op(1, ValueKind::Put, b"k", b"v")]);
+        // What they take in memory is bounded.
+        let mut b = BatchBuilder::new();
+        (0..limits::BATCH_BYTES_MAX / limits::BOUND_BYTES_MAX + 1).for_each(|_| b.push(open));
+        let bytes = b.seal(SeqNo(1)).to_vec();
+        assert!(bytes.len() < 20_000);
+        assert!(Batch::decode(&bytes).expect_err("too much").detail.contains("may hold"));
+    }
 
     fn op<'a>(keyspace: u32, kind: ValueKind, key: &'a [u8], value: &'a [u8]) -> BatchOp<'a> {
         BatchOp { keyspace: KeyspaceId(keyspace), kind, key, value }

@@ -3,6 +3,8 @@
 //! Fixed integers are little endian. Varints are LEB128: seven bits a byte, low bits first, the
 //! high bit set on all but the last byte, and never longer than needed to hold the type.
 
+use crate::limits::{BOUND_BYTES_MAX, UNBOUNDED};
+
 /// Longest encoding of a `u64` varint.
 pub const VARINT64_MAX: usize = 10;
 
@@ -27,6 +29,27 @@ pub fn varint_len(value: u64) -> usize {
 #[inline]
 pub fn put_length_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// The length that stands for [`UNBOUNDED`], without bytes: one more than any bound has.
+const UNBOUNDED_LEN: u64 = BOUND_BYTES_MAX as u64 + 1;
+
+/// The length of a bound of a range as it is stored, and the bytes behind it. [`UNBOUNDED`] has a length of its own and no
+/// bytes.
+#[must_use]
+pub fn stored_bound(bound: &[u8]) -> (u64, &[u8]) {
+    if bound.len() == BOUND_BYTES_MAX && bound == UNBOUNDED {
+        (UNBOUNDED_LEN, &[])
+    } else {
+        (bound.len() as u64, bound)
+    }
+}
+
+/// Appends a bound of a range: its length as a varint, then its bytes; for [`UNBOUNDED`] a length of 65,537 alone.
+pub fn put_bound(out: &mut Vec<u8>, bound: &[u8]) {
+    let (len, bytes) = stored_bound(bound);
+    put_varint(out, len);
     out.extend_from_slice(bytes);
 }
 
@@ -123,6 +146,20 @@ impl<'a> Reader<'a> {
         self.varint().and_then(|v| u32::try_from(v).ok())
     }
 
+    /// The bound whose stored length is `len`, see [`stored_bound`]; `None` too if `len` is no length of a bound.
+    pub fn bound_of_len(&mut self, len: u64) -> Option<&'a [u8]> {
+        match len {
+            UNBOUNDED_LEN => Some(&UNBOUNDED),
+            _ => self.bytes(usize::try_from(len).ok().filter(|&len| len <= BOUND_BYTES_MAX)?),
+        }
+    }
+
+    /// What [`put_bound`] wrote.
+    pub fn bound(&mut self) -> Option<&'a [u8]> {
+        let len = self.varint()?;
+        self.bound_of_len(len)
+    }
+
     /// A varint length, then that many bytes.
     pub fn length_prefixed(&mut self) -> Option<&'a [u8]> {
         let n = usize::try_from(self.varint()?).ok()?;
@@ -156,6 +193,28 @@ mod tests {
             while r.length_prefixed().is_some() {}
             prop_assert!(r.position() <= bytes.len());
         }
+    }
+
+    #[test]
+    fn a_range_without_an_end_is_stored_as_a_mark() {
+        let longest = vec![0xff; BOUND_BYTES_MAX - 1];
+        let nearly = [&longest[..], &[0xfe]].concat();
+        for bound in [&b""[..], b"a", &longest, &nearly, &UNBOUNDED] {
+            let mut out = Vec::new();
+            put_bound(&mut out, bound);
+            assert!(bound != UNBOUNDED || out.len() == 3);
+            let mut r = Reader::new(&out);
+            assert_eq!(r.bound(), Some(bound));
+            assert!(r.is_empty());
+        }
+        // As it was written in full.
+        let mut out = Vec::new();
+        put_length_prefixed(&mut out, &UNBOUNDED);
+        assert_eq!(Reader::new(&out).bound(), Some(&UNBOUNDED[..]));
+        let mut out = Vec::new();
+        put_varint(&mut out, UNBOUNDED_LEN + 1);
+        out.resize(1 << 17, 0);
+        assert_eq!(Reader::new(&out).bound(), None);
     }
 
     #[test]

@@ -4,6 +4,9 @@
 pub const KEY_BYTES_MAX: usize = (64 << 10) - 1;
 /// Longest bound of a range tombstone: one byte more than a key, to lie right behind the longest one.
 pub const BOUND_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
+/// The end of a range that has none: longer than any key and nothing but 0xff, so it lies behind every key there can be.
+/// Log and tables hold a mark in its place, see [`put_bound`](crate::coding::put_bound).
+pub static UNBOUNDED: [u8; BOUND_BYTES_MAX] = [0xff; BOUND_BYTES_MAX];
 /// Longest value: 64 MiB.
 pub const VALUE_BYTES_MAX: usize = 64 << 20;
 /// Largest encoded batch. A batch may hold one value of the largest size.

@@ -7,7 +7,7 @@ use crate::keyspace::{Keyspace, checked_range};
 use crate::options::WriteOptions;
 use crate::tree::Tree;
 use base::batch::{BatchBuilder, BatchOp};
-use base::limits::WriteLimits;
+use base::limits::{self, WriteLimits};
 use base::{Error, Result, ValueKind};
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ pub struct WriteBatch {
     /// The keyspaces named so far.
     trees: Vec<Arc<Tree>>,
     fault: Option<Error>,
+    /// Bytes of ranges without an end, which take few in the batch and many in memory.
+    unbounded_bytes: usize,
 }
 
 impl WriteBatch {
@@ -34,6 +36,7 @@ impl WriteBatch {
             builder: BatchBuilder::new(),
             trees: Vec::new(),
             fault: None,
+            unbounded_bytes: 0,
         }
     }
 
@@ -104,7 +107,8 @@ impl WriteBatch {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        self.limits().check_batch(self.builder.len(), self.builder.count())?;
+        let bytes = self.builder.len() + self.unbounded_bytes;
+        self.limits().check_batch(bytes, self.builder.count())?;
         let engine = &self.handle.engine;
         let durability = options.into().durability.unwrap_or(engine.options.durability);
         if self.builder.is_empty() {
@@ -142,7 +146,8 @@ impl WriteBatch {
     /// Adds an operation that was checked by itself.
     fn push(&mut self, tree: &Arc<Tree>, kind: ValueKind, key: &[u8], value: &[u8]) {
         // Stop growing before a batch that can never be committed takes all memory.
-        let bytes = self.builder.len().saturating_add(key.len() + value.len());
+        let taken = self.builder.len() + self.unbounded_bytes;
+        let bytes = taken.saturating_add(key.len() + value.len());
         if let Err(fault) = self.limits().check_batch(bytes, self.builder.count() + 1) {
             return self.refuse(fault);
         }
@@ -151,6 +156,9 @@ impl WriteBatch {
         }
         if !self.trees.iter().any(|t| t.id == tree.id) {
             self.trees.push(Arc::clone(tree));
+        }
+        if kind == ValueKind::RangeDelete && value == limits::UNBOUNDED {
+            self.unbounded_bytes += value.len();
         }
         self.builder.push(BatchOp { keyspace: tree.id, kind, key, value });
     }

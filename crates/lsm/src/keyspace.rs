@@ -49,8 +49,7 @@ fn range_start(lower: Bound<&[u8]>) -> Vec<u8> {
 /// The first key behind a range.
 fn range_end(upper: Bound<&[u8]>) -> Vec<u8> {
     match upper {
-        // Longer than any key and nothing but 0xff: behind every key there can be.
-        Bound::Unbounded => vec![0xff; limits::BOUND_BYTES_MAX],
+        Bound::Unbounded => limits::UNBOUNDED.to_vec(),
         Bound::Included(key) => successor(key),
         Bound::Excluded(key) => key.to_vec(),
     }

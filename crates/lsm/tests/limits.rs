@@ -105,3 +105,47 @@ fn what_was_written_under_higher_limits_stays_readable() {
     db.delete_range(..).unwrap();
     assert!(db.iter().next().is_none());
 }
+
+#[test]
+fn a_range_without_an_end_takes_few_bytes_in_log_and_table() {
+    let fs = MemFs::new();
+    let db = open(&fs, small_options());
+    let key = |i: u8| [i; 4];
+    (0..20).for_each(|i| db.put(key(i), [i; 10]).unwrap());
+    db.flush().unwrap();
+    let before = db.metrics().log_bytes_written;
+    db.delete_range(key(15)..).unwrap();
+    assert!(db.metrics().log_bytes_written - before < 64);
+    let mut batch = db.batch();
+    batch.delete_range(key(10)..);
+    assert!(batch.size_bytes() < 64);
+    batch.commit().unwrap();
+    drop(db);
+    // From the log, and from a table of its own.
+    let db = open(&fs, small_options());
+    assert_eq!(db.iter().count(), 10);
+    let before = db.metrics().flushed_bytes;
+    db.put("", "first").unwrap();
+    db.flush().unwrap();
+    let flushed = db.metrics().flushed_bytes - before;
+    assert!(flushed < 4096, "{flushed}");
+    drop(db);
+    let db = open(&fs, small_options());
+    assert_eq!(db.iter().count(), 11);
+    assert!(db.get([0xff; 65_535]).unwrap().is_none());
+    db.put([0xff; 65_535], "last").unwrap();
+    db.compact_range(..).unwrap();
+    db.verify().unwrap();
+    assert_eq!(db.iter().count(), 12);
+    drop(db);
+    assert_eq!(open(&fs, small_options()).iter().count(), 12);
+}
+
+#[test]
+fn ranges_without_an_end_count_in_a_batch_with_what_they_take_in_memory() {
+    let db = open(&MemFs::new(), small_options());
+    let mut batch = db.batch();
+    (0..2000u32).for_each(|i| batch.delete_range(i.to_be_bytes()..));
+    assert!(batch.len() <= 1026, "{}", batch.len());
+    refused(batch.commit(), "batch");
+}

@@ -2,13 +2,17 @@
 //!
 //! A sequence of `tag varint, length varint, bytes` with ascending tags. Numbers are varints inside
 //! their field. A reader skips tags that it does not know below 128 and refuses the table for those
-//! from 128 on. Reserved: 32 range digests, 33 expiry times, 34 merge operands, 35 separated values,
+//! from 128 on. Field 12 says whether the largest key, field 25, is part of the table (0) or not (1), or that there is none
+//! because a range tombstone without an end lies behind all keys (2). Reserved: 32 range digests, 33 expiry times, 34 merge operands, 35 separated values,
 //! 128 encryption.
 
 use crate::options::{Compression, KeyspaceLabel};
 use base::SeqNo;
 use base::coding::{Reader, put_length_prefixed, put_varint};
+use base::limits::UNBOUNDED;
 
+/// In place of the flag of the largest key: the last range tombstone has no end, and the largest key is left empty.
+const NO_LARGEST: u64 = 2;
 /// From this tag on a reader must know what a field means.
 const MUST_KNOW: u64 = 128;
 /// The software named in new tables.
@@ -81,8 +85,9 @@ impl Properties {
             put_varint(&mut out, tag);
             put_length_prefixed(&mut out, &field);
         }
+        let largest = if self.is_unbounded() { &[][..] } else { &self.largest };
         for (tag, bytes) in
-            [(24, &self.smallest[..]), (25, &self.largest), (26, self.created_by.as_bytes())]
+            [(24, &self.smallest[..]), (25, largest), (26, self.created_by.as_bytes())]
         {
             put_varint(&mut out, tag);
             put_length_prefixed(&mut out, bytes);
@@ -95,6 +100,11 @@ impl Properties {
             put_length_prefixed(&mut out, &field);
         }
         out
+    }
+
+    /// True if a range tombstone without an end is the last thing in the table.
+    fn is_unbounded(&self) -> bool {
+        self.largest_exclusive && self.largest == UNBOUNDED
     }
 
     fn numbers(&self) -> [(u64, u64); 18] {
@@ -110,7 +120,7 @@ impl Properties {
             (9, self.index_bytes),
             (10, self.filter_bytes),
             (11, self.block_bytes_max),
-            (12, u64::from(self.largest_exclusive)),
+            (12, if self.is_unbounded() { NO_LARGEST } else { u64::from(self.largest_exclusive) }),
             (13, self.seq_min.0),
             (14, self.seq_max.0),
             (15, u64::from(self.compression.tag())),
@@ -159,6 +169,9 @@ impl Properties {
             9 => self.index_bytes = number()?,
             10 => self.filter_bytes = number()?,
             11 => self.block_bytes_max = number()?,
+            12 if number()? == NO_LARGEST => {
+                (self.largest_exclusive, self.largest) = (true, UNBOUNDED.to_vec());
+            }
             12 => self.largest_exclusive = number().filter(|&n| n <= 1)? == 1,
             13 => self.seq_min = SeqNo(number()?),
             14 => self.seq_max = SeqNo(number()?),
@@ -167,6 +180,8 @@ impl Properties {
             17 => self.block_size_bytes = number()?,
             18 => self.restart_interval = number()?,
             24 => self.smallest = field.to_vec(),
+            // Empty behind the mark.
+            25 if self.is_unbounded() => field.is_empty().then_some(())?,
             25 => self.largest = field.to_vec(),
             26 => self.created_by = String::from_utf8(field.to_vec()).ok()?,
             27 => {
@@ -184,6 +199,20 @@ impl Properties {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_without_a_largest_key_says_so_in_few_bytes() {
+        let open = Properties {
+            largest: UNBOUNDED.to_vec(),
+            largest_exclusive: true,
+            ..Properties::created_here()
+        };
+        let bytes = open.encode();
+        assert!(bytes.len() < 200, "{}", bytes.len());
+        assert_eq!(Properties::decode(&bytes), Ok(open));
+        assert!(Properties::decode(&[12, 1, 3]).is_err());
+        assert!(Properties::decode(&[12, 1, 2, 25, 1, b'z']).is_err());
+    }
 
     #[test]
     fn properties_round_trip_and_unknown_tags_are_skipped() {
