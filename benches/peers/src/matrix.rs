@@ -108,18 +108,22 @@ impl Matrix<'_> {
             crate::workloads::Unit::Millis => " ms",
         };
         let text = crate::report::number(figures.value);
-        self.bar.println(format!(
-            "{:<18} {:<10} {text}{unit}",
-            figures.row.to_string(),
-            figures.engine
-        ));
+        self.say(&format!("{:<18} {:<10} {text}{unit}", figures.row.to_string(), figures.engine));
         self.raw.figures.push(figures);
     }
 
     fn note_failure(&mut self, run: u64, row: Row, engine: &str, e: &anyhow::Error) {
         let text = format!("{engine}, {row}, run {run}: {e:#}");
-        self.bar.println(format!("FAILED {text}"));
+        self.say(&format!("FAILED {text}"));
         self.raw.failures.push(text);
+    }
+
+    /// A line above the bar; where nobody watches, a line of a log.
+    fn say(&self, line: &str) {
+        match self.bar.is_hidden() {
+            true => eprintln!("{line}"),
+            false => self.bar.println(line),
+        }
     }
 
     /// Makes the directory that the workload starts from.
@@ -167,7 +171,8 @@ impl Matrix<'_> {
     fn spawn(&self, spec: &CellSpec) -> Result<Report> {
         let (ok, output, errors) = self.wait(start(spec)?, spec)?;
         if !ok {
-            bail!("{}", errors.trim());
+            let reason = errors.split("\nstack backtrace:").next().unwrap_or(&errors);
+            bail!("{}", reason.trim());
         }
         let report = output.lines().rev().find_map(|line| line.strip_prefix(MARK));
         let report = report.context("the process ended without a report")?;

@@ -58,7 +58,8 @@ impl SurrealKv {
     fn wait_quiet(&self) -> Result<()> {
         let (mut calm, mut before) = (0, Usage::now()?);
         while calm < 5 {
-            self.runtime.block_on(tokio::time::sleep(Duration::from_millis(100)));
+            // Inside the block: a timer can only be made where a runtime is.
+            self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(100)).await });
             let now = Usage::now()?;
             let spent = now.since(before);
             let quiet = spent.cpu() <= Duration::from_millis(10) && spent.bytes_written < 1 << 16;
