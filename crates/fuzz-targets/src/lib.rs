@@ -14,6 +14,7 @@
 //! | [`properties`] | properties, range tombstones, footer, stored policy | round trips |
 //! | [`database`] | operations, faults, crashes | a map of every version |
 //! | [`picker`] | a version, a policy, a schedule | the rules of a task, reads, an end |
+//! | [`topology`] | a topology, or a membership and changes | round trips, zones, plans with where they lead |
 //!
 //! The first byte of an input chooses: where a checksum guards the bytes it is made right again in half of the
 //! runs, so that the parser behind it is reached. Each body runs with a limit on single allocations ([`cap`]).
@@ -34,6 +35,7 @@ mod record;
 pub mod seeds;
 mod source;
 mod table;
+mod topology;
 
 pub use batch::batch;
 pub use blocks::{data_block, index_block};
@@ -46,6 +48,7 @@ pub use picker::picker;
 pub use properties::properties;
 pub use record::log_record;
 pub use table::table;
+pub use topology::topology;
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -64,4 +67,5 @@ pub const TARGETS: &[Target] = &[
     ("properties", properties),
     ("database", database),
     ("picker", picker),
+    ("topology", topology),
 ];

@@ -20,6 +20,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "manifest_edit" => edits(),
         "batch" => batches(),
         "properties" => properties(),
+        "topology" => topologies(),
         _ => Vec::new(),
     };
     let number = TARGETS.iter().position(|(name, _)| *name == target).unwrap_or(0) as u64;
@@ -86,6 +87,17 @@ fn filters() -> Vec<Vec<u8>> {
         with(0, &builder.finish())
     };
     vec![filter(10, 40), filter(1, 3), filter(20, 0)]
+}
+
+fn topologies() -> Vec<Vec<u8>> {
+    let zones = ["a", "b", "", "rack-17"];
+    let member = |id| ring::Member::new(id, 1 + id as u32 % 3, zones[id as usize % 4]);
+    let of = |nodes: u64, partitions, replicas| {
+        let members: Vec<_> = (0..nodes).map(member).collect();
+        ring::Topology::new(partitions, replicas, &members).expect("in range").encode()
+    };
+    let (small, large) = (of(2, 2, 3), of(6, 32, 3));
+    vec![with(0, &small), with(0, &large), with(1, &small), with(1, &large)]
 }
 
 fn batches() -> Vec<Vec<u8>> {

@@ -50,7 +50,18 @@ const CRATES: &[(&str, u32, &[&str])] = &[
     (
         FUZZ_TARGETS,
         8,
-        &["base", "vfs", "bloom", "wal", "sstable", "manifest", "compaction", "lsm", TESTKIT],
+        &[
+            "base",
+            "vfs",
+            "bloom",
+            "ring",
+            "wal",
+            "sstable",
+            "manifest",
+            "compaction",
+            "lsm",
+            TESTKIT,
+        ],
     ),
     (TORTURE, 9, &["base", "vfs", "manifest", "lsm", TESTKIT, FUZZ_TARGETS]),
 ];
