@@ -171,8 +171,10 @@ impl Matrix<'_> {
     fn spawn(&self, spec: &CellSpec) -> Result<Report> {
         let (ok, output, errors) = self.wait(start(spec)?, spec)?;
         if !ok {
-            let reason = errors.split("\nstack backtrace:").next().unwrap_or(&errors);
-            bail!("{}", reason.trim());
+            // Of a panic or an error that brings its backtrace along, what comes before it.
+            let is_reason = |line: &&str| !line.to_lowercase().starts_with("stack backtrace");
+            let reason: Vec<&str> = errors.trim().lines().take_while(is_reason).collect();
+            bail!("{}", reason.join(" ").trim());
         }
         let report = output.lines().rev().find_map(|line| line.strip_prefix(MARK));
         let report = report.context("the process ended without a report")?;

@@ -9,8 +9,8 @@ use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;
 use surrealkv::{
-    CompactRangeOptions, CompressionType, Durability, LSMIterator, Mode, Options, ReadOptions,
-    Transaction, Tree, TreeBuilder,
+    CompactRangeOptions, CompressionType, Durability, Error, LSMIterator, Mode, Options,
+    ReadOptions, Transaction, Tree, TreeBuilder,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -21,8 +21,20 @@ pub struct SurrealKv {
 }
 
 impl SurrealKv {
-    fn commit(&self, mut txn: Transaction) -> Result<()> {
-        Ok(self.runtime.block_on(txn.commit())?)
+    /// Commits what `change` does; again when another writer was faster with the same key, as its users must.
+    fn commit(
+        &self,
+        durability: Durability,
+        change: impl Fn(&mut Transaction) -> surrealkv::Result<()>,
+    ) -> Result<()> {
+        loop {
+            let mut txn = self.tree.begin_with_mode(Mode::WriteOnly)?.with_durability(durability);
+            change(&mut txn)?;
+            match self.runtime.block_on(txn.commit()) {
+                Err(Error::TransactionWriteConflict | Error::TransactionRetry) => {}
+                other => return Ok(other?),
+            }
+        }
     }
 
     fn walk(
@@ -102,30 +114,21 @@ impl Engine for SurrealKv {
     }
 
     fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
-        let mut txn = self.tree.begin_with_mode(Mode::WriteOnly)?;
-        txn.set(&key[..], value)?;
-        self.commit(txn)
+        self.commit(Durability::Eventual, |txn| txn.set(&key[..], value))
     }
 
     fn put_sync(&self, key: &Key, value: &[u8]) -> Result<()> {
-        let txn = self.tree.begin_with_mode(Mode::WriteOnly)?;
-        let mut txn = txn.with_durability(Durability::Immediate);
-        txn.set(&key[..], value)?;
-        self.commit(txn)
+        self.commit(Durability::Immediate, |txn| txn.set(&key[..], value))
     }
 
     fn delete(&self, key: &Key) -> Result<()> {
-        let mut txn = self.tree.begin_with_mode(Mode::WriteOnly)?;
-        txn.delete(&key[..])?;
-        self.commit(txn)
+        self.commit(Durability::Eventual, |txn| txn.delete(&key[..]))
     }
 
     fn write_batch(&self, pairs: &[(Key, Vec<u8>)]) -> Result<()> {
-        let mut txn = self.tree.begin_with_mode(Mode::WriteOnly)?;
-        for (key, value) in pairs {
-            txn.set(&key[..], value.as_slice())?;
-        }
-        self.commit(txn)
+        self.commit(Durability::Eventual, |txn| {
+            pairs.iter().try_for_each(|(key, value)| txn.set(&key[..], value.as_slice()))
+        })
     }
 
     fn get(&self, key: &Key, mut read: impl FnMut(&[u8]) -> Result<()>) -> Result<bool> {
