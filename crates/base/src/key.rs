@@ -139,6 +139,19 @@ impl fmt::Debug for InternalKey<'_> {
     }
 }
 
+/// The first eight bytes as a number, big endian, padded with zeros: if the heads of two keys differ, they order as the keys do.
+#[inline]
+#[must_use]
+pub fn head(bytes: &[u8]) -> u64 {
+    if let Some(chunk) = bytes.first_chunk::<8>() {
+        return u64::from_be_bytes(*chunk);
+    }
+    bytes
+        .iter()
+        .fold(0, |head, &b| head << 8 | u64::from(b))
+        .unbounded_shl(64 - 8 * bytes.len() as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

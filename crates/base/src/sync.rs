@@ -61,6 +61,9 @@ pub mod leaf {
     #[cfg(not(loom))]
     pub use std::sync::atomic;
 
+    /// Swapped and read without waiting; no checker looks into it.
+    pub use arc_swap::{ArcSwapOption, Guard as Lent};
+
     /// Stands beside plain memory that is written once and then published. Nothing, but under `loom`, which
     /// then sees a read that no publication put behind the write.
     #[derive(Debug, Default)]

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Most targets' worth of input that a merge is widened to for free.
 const WIDENED_INPUT_TARGETS_MAX: u64 = 25;
+/// What lies above the deepest run is merged into it when nothing is written, if it is at least one part in so many of it.
+const QUIET_SHARE: u64 = 8;
 /// How many of the cheapest tables are tried before the level is left for later.
 const CANDIDATES_MAX: usize = 16;
 
@@ -205,6 +207,20 @@ impl Leveled {
         let wider = tree.build(self.step_down(tree, level, seeds(level, run, &inside)))?;
         let limit = self.target_table_bytes.saturating_mul(WIDENED_INPUT_TARGETS_MAX);
         (wider.kind == task.kind && wider.input_bytes() <= limit).then_some(wider)
+    }
+
+    /// The next step while nothing is written: what lies above the largest run goes into it, so that a read has one run to
+    /// look at. It begins only if that is at least a part in `QUIET_SHARE` of the largest run, which bounds what is
+    /// rewritten for it by as many times what was written.
+    pub(crate) fn pick_quiet(&self, view: &View<'_>, begun: bool) -> Option<Task> {
+        let tree = Tree::new(view);
+        let sizes: Vec<u64> = tree.runs().map(|(_, run)| run.size_bytes()).collect();
+        let (deepest, above) = sizes.split_last()?;
+        let above = above.iter().copied().fold(0, u64::saturating_add);
+        if above == 0 || (!begun && above.saturating_mul(QUIET_SHARE) < *deepest) {
+            return None;
+        }
+        manual::pick_to_last_run(&tree, self.target_table_bytes)
     }
 
     pub(crate) fn pick_range(

@@ -86,6 +86,21 @@ pub(crate) fn rewrite(tree: &Tree<'_>, file: FileNum, target_table_bytes: u64) -
     })
 }
 
+/// One step of taking the newest tables down until all are in the deepest run there is. Every step takes tables down: it ends.
+pub(crate) fn pick_to_last_run(tree: &Tree<'_>, target_table_bytes: u64) -> Option<Task> {
+    let (level, newest) = tree.runs().next()?;
+    if level == 0 {
+        let all = whole_runs(tree.level_runs(0).iter().map(|run| (0, run)));
+        let span = Span::of(all.iter().flat_map(|r| &r.tables))?;
+        let output_level = next_overlap(tree, level, span);
+        return tree.build(wish(tree, all.clone(), output_level, target_table_bytes));
+    }
+    slices(&newest.tables).find_map(|slice| {
+        let output_level = next_overlap(tree, level, Span::of(slice.iter())?);
+        tree.build(wish(tree, seeds(level, newest, slice), output_level, target_table_bytes))
+    })
+}
+
 fn wish(
     tree: &Tree<'_>,
     seeds: Vec<crate::InputRun>,

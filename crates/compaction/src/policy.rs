@@ -66,6 +66,18 @@ impl Policy {
         }
     }
 
+    /// The next step towards few runs, for times when nothing is written; `begun` says that earlier steps were taken.
+    ///
+    /// Only [`Policy::Leveled`] has any: the others promise less writing, not fewer runs. Without new data it ends after
+    /// finitely many steps.
+    #[must_use]
+    pub fn pick_quiet(&self, view: &View<'_>, begun: bool) -> Option<Task> {
+        match self {
+            Policy::Leveled(p) => p.pick_quiet(view, begun),
+            _ => None,
+        }
+    }
+
     /// The next step of a manual compaction of the keys between `lower` and `upper`.
     ///
     /// Repeated until `None`, all tables with keys in the range end in one sorted run, without the

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::executor::Priority;
 use crate::listener::EngineEvent;
 use crate::metrics::Counters;
-use crate::tree::{Tree, View};
+use crate::tree::Tree;
 use base::{Error, FileNum, Result, SeqNo};
 use compaction::{Job, Task, TaskKind};
 use manifest::{TableChanges, TableMeta, VersionEdit};
@@ -44,8 +44,11 @@ impl Engine {
             return None;
         }
         let version = Arc::clone(&tree.view().version);
-        let task =
-            tree.options.compaction.pick(&self.policy_view(&version, &compactions.running))?;
+        let view = self.policy_view(&version, &compactions.running);
+        let task = match tree.options.compaction.pick(&view) {
+            Some(task) => task,
+            None => self.pick_quiet(tree, &mut compactions, &version)?,
+        };
         if !compactions.running.is_empty() {
             base::probe!("two compactions under way");
         }
@@ -53,7 +56,7 @@ impl Engine {
         Some(task)
     }
 
-    fn policy_view<'a>(
+    pub(crate) fn policy_view<'a>(
         &self,
         version: &'a manifest::Version,
         running: &'a [Task],
@@ -132,11 +135,7 @@ impl Engine {
         self.apply_edit(&edit, |state| {
             let Some(keyspace) = state.keyspaces.get(&tree.id) else { return };
             let before = tree.view_full();
-            tree.update_view(|view| View {
-                active: Arc::clone(&view.active),
-                frozen: view.frozen.clone(),
-                version: Arc::clone(&keyspace.version),
-            });
+            tree.update_view(|view| view.with_version(view.frozen.clone(), &keyspace.version));
             self.graveyard.lock().bury(&before.version, &removed);
         })
     }
@@ -292,6 +291,7 @@ impl Engine {
     /// Waits until no flush or compaction is pending or running.
     pub(crate) fn wait_idle(self: &Arc<Self>) -> Result<()> {
         let failures = self.counters.background_failures.load(Ordering::Relaxed);
+        self.begin_quiet();
         self.event.wait(&*self.executor, || {
             if let Err(e) = self.health.check_open() {
                 return Some(Err(e));

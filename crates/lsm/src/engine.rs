@@ -12,6 +12,7 @@ use crate::listener::Events;
 use crate::memory::MemoryUse;
 use crate::metrics::Counters;
 use crate::options::Options;
+use crate::quiet::QuietClock;
 use crate::recover::RecoveryReport;
 use crate::reserve::Reserve;
 use crate::scrub::Scrub;
@@ -64,6 +65,7 @@ pub(crate) struct Engine {
     pub(crate) scrub: Scrub,
     pub(crate) recovery: OnceLock<RecoveryReport>,
     pub(crate) limiter: Limiter,
+    pub(crate) quiet: QuietClock,
     /// Notified when a job ends, space comes back, or the database closes.
     pub(crate) event: Event,
     /// What the listener is told.

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::executor::Priority;
 use crate::listener::EngineEvent;
 use crate::metrics::Counters;
-use crate::tree::{Frozen, Mem, Tree, View};
+use crate::tree::{Frozen, Mem, Tree};
 use base::{Error, Fragments, InternalIterator, MergingIterator, Result, SeqNo};
 use compaction::OlderData;
 use manifest::{AddedTable, TableChanges, TableMeta, VersionEdit};
@@ -173,11 +173,7 @@ impl Engine {
             ..VersionEdit::default()
         };
         let drop_memtables = |version: &Arc<manifest::Version>| {
-            tree.update_view(|view| View {
-                active: Arc::clone(&view.active),
-                frozen: without(&view.frozen, mems),
-                version: Arc::clone(version),
-            });
+            tree.update_view(|view| view.with_version(without(&view.frozen, mems), version));
         };
         self.apply_edit(&edit, |state| {
             if let Some(keyspace) = state.keyspaces.get(&tree.id) {

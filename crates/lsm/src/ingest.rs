@@ -7,7 +7,7 @@
 use crate::engine::Engine;
 use crate::metrics::Counters;
 use crate::options::CompactionPolicy;
-use crate::tree::{LEVELS, Tree, View};
+use crate::tree::{LEVELS, Tree};
 use base::sync::atomic::Ordering;
 use base::{Error, FileName, FileNum, InternalKey, IoContext, Result, SeqNo, ValueKind};
 use manifest::{AddedTable, RunId, TableChanges, TableMeta, Version, VersionEdit};
@@ -91,11 +91,7 @@ impl Engine {
             VersionEdit { last_seq: Some(seq), tables: vec![changes], ..VersionEdit::default() };
         let installed = self.apply_edit(&edit, |state| {
             let Some(keyspace) = state.keyspaces.get(&tree.id) else { return };
-            tree.update_view(|view| View {
-                active: Arc::clone(&view.active),
-                frozen: view.frozen.clone(),
-                version: Arc::clone(&keyspace.version),
-            });
+            tree.update_view(|view| view.with_version(view.frozen.clone(), &keyspace.version));
             tree.flushed_seq.fetch_max(seq.0, Ordering::AcqRel);
         });
         // The number is used up even if nobody knows whether the edit reached the disk.

@@ -1,9 +1,10 @@
 //! Iterators and cursors as users hold them: owned, `Send`, outliving the handles they came from.
 
 use crate::db::Handle;
+use crate::scan::VisibleIterator;
 use crate::snapshot::Pin;
 use crate::tree::{Tree, View};
-use crate::visible::{Bounds, VisibleIterator};
+use crate::visible::Bounds;
 use base::{Error, KeyspaceId, Result, SeqNo, Slice};
 use sstable::CacheHint;
 use std::ops::{

@@ -42,12 +42,16 @@ mod metrics;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod models;
+mod open_run;
 mod options;
+mod quiet;
 mod read;
 mod recover;
 mod reserve;
 mod run_iter;
+mod run_scan;
 mod salvage;
+mod scan;
 mod scan_tombstones;
 #[cfg(test)]
 mod scripted_tests;

@@ -99,11 +99,7 @@ impl Tables {
         state.apply(&edit(id, Some(new), Some(old))).expect("an edit");
         let next = Arc::clone(&state.keyspaces[&id].version);
         let before = self.tree.view_full();
-        self.tree.update_view(|view| View {
-            active: Arc::clone(&view.active),
-            frozen: view.frozen.clone(),
-            version: next,
-        });
+        self.tree.update_view(|view| view.with_version(view.frozen.clone(), &next));
         self.graveyard.lock().bury(&before.version, &[FileNum(old)]);
     }
 

@@ -68,6 +68,9 @@ pub struct Options {
     pub durability: Durability,
     /// Longest time that a `Buffered` write waits for its background sync. Default 100 ms.
     pub sync_interval: Duration,
+    /// Time without a write after which the runs of a keyspace are merged into one where that is worth the rewriting, so that
+    /// reads look in one place. With [`Leveled`](compaction::Leveled) compaction only. `None` never. Default 1 s.
+    pub idle_compaction: Option<Duration>,
     /// Upper bound, in bytes, of memtables, block cache, indexes and filters of tables, buffers of jobs, and blocks that
     /// iterators hold, together. `None`, the default, bounds the parts that have a size: the block cache, and four
     /// memtables. At least 1 MiB, and two memtables more than [`block_cache_bytes`](field@Self::block_cache_bytes).
@@ -136,6 +139,7 @@ impl Default for Options {
         Options {
             durability: Durability::Buffered,
             sync_interval: Duration::from_millis(100),
+            idle_compaction: Some(Duration::from_secs(1)),
             memory_budget_bytes: None,
             memtable_size_bytes: 64 << 20,
             block_cache_bytes: None,
@@ -182,6 +186,8 @@ impl Options {
         durability: Durability,
         /// Sets [`Options::sync_interval`](field@Options::sync_interval).
         sync_interval: Duration,
+        /// Sets [`Options::idle_compaction`](field@Options::idle_compaction); `None` for never.
+        idle_compaction: Option<Duration>,
         /// Sets [`Options::memory_budget_bytes`](field@Options::memory_budget_bytes).
         memory_budget_bytes: usize,
         /// Sets [`Options::memtable_size_bytes`](field@Options::memtable_size_bytes).
@@ -503,6 +509,7 @@ mod tests {
         for (field, default) in [
             ("durability", debug(&d.durability)),
             ("sync_interval", format!("Default {} ms", d.sync_interval.as_millis())),
+            ("idle_compaction", "Default 1 s".into()),
             ("memory_budget_bytes", "`None`, the default".into()),
             ("memtable_size_bytes", mib(d.memtable_size_bytes as u64)),
             ("block_cache_bytes", "`None`, the default, is 256 MiB".into()),
@@ -536,6 +543,7 @@ mod tests {
         assert_eq!((d.key_bytes_max, d.batch_ops_max), (65_535, 1_048_576));
         assert_eq!(d.batch_bytes_max, (64 << 20) + (128 << 10));
         assert_eq!(d.open_iterators_max, None);
+        assert_eq!(d.idle_compaction, Some(Duration::from_secs(1)));
         assert_eq!((d.memory_budget_bytes, d.block_cache_bytes), (None, None));
         assert_eq!(d.rate_limit_bytes_per_second, None);
         assert_eq!(d.scrub_interval, None);

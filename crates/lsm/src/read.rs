@@ -4,7 +4,6 @@
 //! So the first source that says anything about the key ends the search.
 
 use crate::engine::Engine;
-use crate::run_iter::open_table;
 use crate::tree::{Tree, View};
 use base::checksum::key_hash;
 use base::{Error, Result, SeqNo, Slice, ValueKind};
@@ -94,16 +93,30 @@ impl Engine {
         seq: SeqNo,
         take: impl FnOnce(Found<'_>) -> R,
     ) -> Result<Option<R>> {
-        for run in view.version.levels.iter().flat_map(|level| &level.runs) {
-            let Some(meta) = run.find(key) else { continue };
-            let table = open_table(&self.tables, meta)?;
+        let mut take = Some(take);
+        for run in &view.runs[..] {
+            let Some(at) = run.find(key) else { continue };
+            let Some(table) = run.table(at, &self.tables)? else { continue };
+            let tombstones = table.range_tombstones();
+            if tombstones.is_empty() {
+                // Nearly always: what the table says is the answer, and the value is lent where it lies.
+                let found = table.get_with(hash, key, seq, |_, kind, value| {
+                    let take = take.take().filter(|_| kind == ValueKind::Put);
+                    take.map(|take| take(Found::Lent(value)))
+                })?;
+                match found {
+                    Some(answer) => return Ok(answer),
+                    None => continue,
+                }
+            }
             let entry = table.get(hash, key, seq)?;
-            let tombstone = table.range_tombstones().newest_covering(key, seq);
+            let tombstone = tombstones.newest_covering(key, seq);
             if entry.is_none() && tombstone.is_none() {
                 continue;
             }
             let there = is_there(entry.as_ref().map(|e| (e.seq, e.kind)), tombstone);
-            return Ok(entry.filter(|_| there).map(|e| take(Found::Owned(e.value))));
+            let answer = entry.filter(|_| there).zip(take.take());
+            return Ok(answer.map(|(e, take)| take(Found::Owned(e.value))));
         }
         Ok(None)
     }
@@ -128,14 +141,10 @@ impl Engine {
                 Ok(answer(entry.map(|e| (e.seq, e.kind, Slice::copy_from(e.value))), tombstone))
             })?;
         }
-        for run in view.version.levels.iter().flat_map(|level| &level.runs) {
-            let mut open: Option<(base::FileNum, std::sync::Arc<sstable::TableReader>)> = None;
+        for run in &view.runs[..] {
             let passed = search.pass(|key, hash| {
-                let Some(meta) = run.find(key) else { return Ok(None) };
-                let table = match &open {
-                    Some((file, table)) if *file == meta.file => table,
-                    _ => &open.insert((meta.file, open_table(&self.tables, meta)?)).1,
-                };
+                let Some(at) = run.find(key) else { return Ok(None) };
+                let Some(table) = run.table(at, &self.tables)? else { return Ok(None) };
                 let entry = table.get(hash, key, seq)?.map(|e| (e.seq, e.kind, e.value));
                 Ok(answer(entry, table.range_tombstones().newest_covering(key, seq)))
             });

@@ -260,6 +260,7 @@ fn assemble(
         scrub: Default::default(),
         recovery: Default::default(),
         limiter: Default::default(),
+        quiet: Default::default(),
         event: Default::default(),
         // Ids of tables differ from open to open even if the caller gives the same seed: blocks are cached by them.
         rng: Mutex::new(Rng::new(rng.clone().next_u64().wrapping_add(next_file))),
@@ -418,11 +419,7 @@ impl Engine {
                 continue;
             };
             tree.flushed_seq.store(keyspace.flushed_seq.0, Ordering::Release);
-            tree.update_view(|view| crate::tree::View {
-                active: Arc::clone(&view.active),
-                frozen: Vec::new(),
-                version: Arc::clone(&keyspace.version),
-            });
+            tree.update_view(|view| view.with_version(Vec::new(), &keyspace.version));
         }
     }
 
@@ -479,6 +476,7 @@ impl Engine {
         self.tell_stall_ended();
         // A failure has stopped writes and is shown by `health`.
         drop(self.sync_if_due());
+        self.watch_quiet();
         let retry = self.health.retrying().is_some();
         if retry && self.segments.wants_spare() {
             drop(self.provide_segment(0));

@@ -1,7 +1,7 @@
 //! An iterator over one sorted run: its tables one after the other, each opened when it is reached.
 
+use crate::open_run::OpenRun;
 use base::{InternalIterator, InternalKey, Result, SeqNo, Slice};
-use manifest::{Run, TableMeta};
 use memtable::{Memtable, MemtableIterator};
 use sstable::{CacheHint, TableCache, TableIterator};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// Walks the tables of a run in key order.
 #[derive(Debug)]
 pub(crate) struct RunIterator {
-    run: Arc<Run>,
+    run: Arc<OpenRun>,
     tables: Arc<TableCache>,
     hint: CacheHint,
     /// Index of the table that `current` walks.
@@ -18,19 +18,19 @@ pub(crate) struct RunIterator {
 }
 
 impl RunIterator {
-    pub(crate) fn new(run: Arc<Run>, tables: Arc<TableCache>, hint: CacheHint) -> Self {
+    pub(crate) fn new(run: Arc<OpenRun>, tables: Arc<TableCache>, hint: CacheHint) -> Self {
         RunIterator { run, tables, hint, at: 0, current: None }
     }
 
     /// True if everything from the current table up to `end` is older than `seq`.
     fn is_older(&self, seq: SeqNo, end: &[u8]) -> bool {
-        let ahead = self.run.tables.get(self.at..).unwrap_or_default();
+        let ahead = self.run.run.tables.get(self.at..).unwrap_or_default();
         ahead.iter().take_while(|t| &t.smallest[..] < end).all(|t| t.seq_max < seq)
     }
 
     /// True if everything from the current table back to `start` is older than `seq`.
     fn is_older_back_to(&self, seq: SeqNo, start: &[u8]) -> bool {
-        let back = self.run.tables.get(..=self.at).unwrap_or_default();
+        let back = self.run.run.tables.get(..=self.at).unwrap_or_default();
         let mut back = back.iter().rev().take_while(|t| t.upper().admits(start));
         back.all(|t| t.seq_max < seq)
     }
@@ -40,8 +40,8 @@ impl RunIterator {
         if self.current.is_none() || self.at != at {
             self.current = None;
             self.at = at;
-            let Some(meta) = self.run.tables.get(at) else { return Ok(None) };
-            self.current = Some(open_table(&self.tables, meta)?.iter(self.hint));
+            let Some(table) = self.run.table(at, &self.tables)? else { return Ok(None) };
+            self.current = Some(table.iter(self.hint));
         }
         Ok(self.current.as_mut())
     }
@@ -70,6 +70,24 @@ impl RunIterator {
         Ok(())
     }
 
+    /// Moves to the first version of the next user key. Past the end it does nothing.
+    #[inline]
+    pub(crate) fn next_key(&mut self) -> Result<()> {
+        let Some(table) = &mut self.current else { return Ok(()) };
+        // Two tables of a run share no user key.
+        match table.next_key() {
+            Ok(()) if table.valid() => Ok(()),
+            Ok(()) => self.guarded(Self::settle_forward),
+            Err(e) => self.guarded(|_| Err(e)),
+        }
+    }
+
+    /// True if the entry before this one is known to be the only version of another user key.
+    #[inline]
+    pub(crate) fn single_before(&self) -> bool {
+        self.current.as_ref().is_some_and(TableIterator::single_before)
+    }
+
     /// Runs `step`; after an error the iterator is not valid.
     fn guarded(&mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let done = step(self);
@@ -78,14 +96,6 @@ impl RunIterator {
         }
         done
     }
-}
-
-/// The open reader of a table.
-pub(crate) fn open_table(
-    tables: &TableCache,
-    meta: &TableMeta,
-) -> Result<Arc<sstable::TableReader>> {
-    tables.get(meta.file, meta.table_id, meta.seq_max)
 }
 
 impl InternalIterator for RunIterator {
@@ -122,7 +132,7 @@ impl InternalIterator for RunIterator {
 
     fn seek_to_last(&mut self) -> Result<()> {
         self.guarded(|it| {
-            if let Some(table) = it.open(it.run.tables.len().saturating_sub(1))? {
+            if let Some(table) = it.open(it.run.run.tables.len().saturating_sub(1))? {
                 table.seek_to_last()?;
             }
             it.settle_backward()
@@ -131,7 +141,7 @@ impl InternalIterator for RunIterator {
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<()> {
         self.guarded(|it| {
-            let at = it.run.tables.partition_point(|t| !t.upper().admits(target.user_key));
+            let at = it.run.first_at_or_after(target.user_key);
             if let Some(table) = it.open(at)? {
                 table.seek(target)?;
             }
@@ -141,7 +151,7 @@ impl InternalIterator for RunIterator {
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<()> {
         self.guarded(|it| {
-            let behind = it.run.tables.partition_point(|t| &t.smallest[..] <= target.user_key);
+            let behind = it.run.run.tables.partition_point(|t| &t.smallest[..] <= target.user_key);
             let Some(at) = behind.checked_sub(1) else {
                 it.current = None;
                 return Ok(());

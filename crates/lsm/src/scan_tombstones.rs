@@ -27,6 +27,11 @@ impl ScanTombstones {
         }
     }
 
+    /// True if there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
     /// The newest tombstone over `key` that a read at `snapshot` sees.
     #[inline]
     pub(crate) fn covering(&self, key: &[u8], snapshot: SeqNo) -> Option<Covering<'_>> {

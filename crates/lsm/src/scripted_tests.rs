@@ -192,7 +192,7 @@ impl Session {
         }
         let tables = &self.db().default_keyspace().handle.engine.tables;
         for (level, run, meta) in view.version.tables() {
-            let table = crate::run_iter::open_table(tables, meta).expect("opens");
+            let table = tables.get(meta.file, meta.table_id, meta.seq_max).expect("opens");
             let entries =
                 entries(&mut table.iter(sstable::CacheHint::NoFill), table.range_tombstones());
             writeln!(out, "L{level} run {}: {entries}", run.id).expect("memory");

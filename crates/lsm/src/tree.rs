@@ -1,5 +1,6 @@
 //! One keyspace inside the engine: its memtables and its tables.
 
+use crate::open_run::{OpenRuns, open_runs};
 use crate::options::TreeOptions;
 use base::sync::Mutex;
 use base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -74,9 +75,23 @@ pub(crate) struct View {
     /// Newest first.
     pub(crate) frozen: Vec<Arc<Mem>>,
     pub(crate) version: Arc<Version>,
+    /// The runs of the version, for reads.
+    pub(crate) runs: OpenRuns,
 }
 
 impl View {
+    /// The same tables and other memtables.
+    fn with_memtables(&self, active: Arc<Mem>, frozen: Vec<Arc<Mem>>) -> View {
+        let (version, runs) = (Arc::clone(&self.version), Arc::clone(&self.runs));
+        View { active, frozen, version, runs }
+    }
+
+    /// Other tables, and of the memtables those in `frozen` beside the active one.
+    pub(crate) fn with_version(&self, frozen: Vec<Arc<Mem>>, version: &Arc<Version>) -> View {
+        let runs = open_runs(version, &self.runs);
+        View { active: Arc::clone(&self.active), frozen, version: Arc::clone(version), runs }
+    }
+
     /// All memtables, newest first.
     pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Mem>> {
         std::iter::once(&self.active).chain(&self.frozen)
@@ -122,8 +137,19 @@ pub(crate) struct Compactions {
     pub(crate) running: Vec<compaction::Task>,
     /// Manual compactions under way; while there are any, none is picked in the background.
     pub(crate) manual: usize,
+    /// Set while nothing is written and the runs are merged into few.
+    pub(crate) quiet: Option<Quiet>,
     /// Set while an ingest is installed where no table was in its way: no compaction may begin whose output might be.
     pub(crate) placing: bool,
+}
+
+/// A quiet time of a tree.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quiet {
+    /// The newest sequence number when it began: once there is a newer one, it is over.
+    pub(crate) seq: SeqNo,
+    /// True if a compaction was picked for it.
+    pub(crate) begun: bool,
 }
 
 impl Tree {
@@ -135,7 +161,8 @@ impl Tree {
         flushed_seq: SeqNo,
     ) -> Arc<Tree> {
         let l0_runs = AtomicUsize::new(options.compaction.debt(&version).l0_runs);
-        let view = View { active: Mem::new(0), frozen: Vec::new(), version };
+        let runs = open_runs(&version, &[]);
+        let view = View { active: Mem::new(0), frozen: Vec::new(), version, runs };
         Arc::new(Tree {
             id,
             name,
@@ -180,17 +207,13 @@ impl Tree {
             view.active.set_frozen(at);
             let frozen = std::iter::once(&view.active).chain(&view.frozen).cloned().collect();
             let active = Mem::new(view.active.table.entries());
-            View { active, frozen, version: Arc::clone(&view.version) }
+            view.with_memtables(active, frozen)
         });
     }
 
     /// Lets go of the frozen memtables: in recovery, where nobody reads yet.
     pub(crate) fn forget_frozen(&self) {
-        self.update_view(|view| View {
-            active: Arc::clone(&view.active),
-            frozen: Vec::new(),
-            version: Arc::clone(&view.version),
-        });
+        self.update_view(|view| view.with_memtables(Arc::clone(&view.active), Vec::new()));
     }
 
     /// Options of a table of `level`, labelled with this keyspace.

@@ -1,24 +1,18 @@
-//! From internal entries to what a user sees: one version of each key, as of one moment.
+//! The scan of several sources: of all their entries it shows one version of each key, as of one moment.
 
-use crate::run_iter::{RunIterator, Source, open_table};
+use crate::run_iter::Source;
 use crate::scan_tombstones::ScanTombstones;
-use crate::tree::View;
 use base::{
     Error, InternalIterator, InternalKey, MergingIterator, Result, SeqNo, Slice, ValueKind,
 };
-use manifest::Run;
-use sstable::{CacheHint, TableCache};
 use std::ops::Bound;
-use std::sync::Arc;
 
 /// Lower and upper bound of a scan, owned.
 pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// Walks the keys visible at one sequence number, both ways, inside bounds.
-///
-/// Holds its view, so whatever happens to the tree it sees the same data.
 #[derive(Debug)]
-pub(crate) struct VisibleIterator {
+pub(crate) struct MergedScan {
     merge: MergingIterator<Source>,
     seq: SeqNo,
     /// Range tombstones of all sources.
@@ -29,8 +23,6 @@ pub(crate) struct VisibleIterator {
     key: Vec<u8>,
     /// Backward: the current value.
     value: Slice,
-    /// Keeps files and memtables alive.
-    _view: Arc<View>,
 }
 
 #[derive(Debug)]
@@ -45,36 +37,15 @@ enum State {
     Failed(Error),
 }
 
-impl VisibleIterator {
-    /// An iterator over `view` as of `seq`; not positioned.
-    ///
-    /// # Errors
-    /// Those of reading the range tombstones of tables inside the bounds.
+impl MergedScan {
+    /// A scan of `sources` as of `seq`; not positioned.
     pub(crate) fn new(
-        view: Arc<View>,
+        sources: Vec<Source>,
+        tombstones: ScanTombstones,
         seq: SeqNo,
         bounds: Bounds,
-        tables: &Arc<TableCache>,
-        hint: CacheHint,
-    ) -> Result<Self> {
-        let (mut sources, mut tombstones) = (Vec::new(), ScanTombstones::default());
-        for mem in view.memtables().filter(|m| !m.table.is_empty()) {
-            sources.push(Source::memtable(&mem.table));
-            tombstones.add([mem.table.range_tombstones()]);
-        }
-        for run in view.version.levels.iter().flat_map(|level| &level.runs) {
-            let inside = tables_inside(run, &bounds);
-            let mut parts = Vec::new();
-            for meta in inside.iter().filter(|t| t.range_tombstones > 0) {
-                parts.push(Arc::clone(open_table(tables, meta)?.range_tombstones()));
-            }
-            tombstones.add(parts);
-            if !inside.is_empty() {
-                let run = RunIterator::new(Arc::clone(run), Arc::clone(tables), hint);
-                sources.push(Source::Run(run));
-            }
-        }
-        Ok(VisibleIterator {
+    ) -> Self {
+        MergedScan {
             merge: MergingIterator::new(sources),
             seq,
             tombstones,
@@ -82,8 +53,7 @@ impl VisibleIterator {
             state: State::Nowhere,
             key: Vec::new(),
             value: Slice::default(),
-            _view: view,
-        })
+        }
     }
 
     #[inline]
@@ -327,7 +297,7 @@ impl VisibleIterator {
     }
 }
 
-fn below_upper(upper: &Bound<Vec<u8>>, key: &[u8]) -> bool {
+pub(crate) fn below_upper(upper: &Bound<Vec<u8>>, key: &[u8]) -> bool {
     match upper {
         Bound::Unbounded => true,
         Bound::Included(upper) => key <= &upper[..],
@@ -335,27 +305,10 @@ fn below_upper(upper: &Bound<Vec<u8>>, key: &[u8]) -> bool {
     }
 }
 
-fn above_lower(lower: &Bound<Vec<u8>>, key: &[u8]) -> bool {
+pub(crate) fn above_lower(lower: &Bound<Vec<u8>>, key: &[u8]) -> bool {
     match lower {
         Bound::Unbounded => true,
         Bound::Included(lower) => key >= &lower[..],
         Bound::Excluded(lower) => key > &lower[..],
     }
-}
-
-/// The tables of `run` that may hold keys inside `bounds`.
-fn tables_inside<'a>(run: &'a Run, bounds: &Bounds) -> &'a [Arc<manifest::TableMeta>] {
-    let tables = &run.tables[..];
-    let from = match &bounds.0 {
-        Bound::Unbounded => 0,
-        Bound::Included(key) | Bound::Excluded(key) => {
-            tables.partition_point(|t| !t.upper().admits(key))
-        }
-    };
-    let to = match &bounds.1 {
-        Bound::Unbounded => tables.len(),
-        Bound::Included(key) => tables.partition_point(|t| &t.smallest <= key),
-        Bound::Excluded(key) => tables.partition_point(|t| &t.smallest < key),
-    };
-    tables.get(from..to).unwrap_or_default()
 }

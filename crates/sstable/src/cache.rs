@@ -1,16 +1,23 @@
 //! The block cache: parsed blocks of many tables under one byte budget.
 //!
-//! `quick_cache` holds them: a variant of CLOCK-PRO, in which a block that was used once leaves before
-//! blocks used more often, so that a scan does not empty the cache.
+//! Two parts. `quick_cache` decides which blocks stay: a variant of CLOCK-PRO, in which a block that was used once
+//! leaves before blocks used more often, so that a scan does not empty the cache. And each open table has an array
+//! with a [`Slots`] entry for each of its blocks, which is where reads find them: one load, no hashing, no lock, no
+//! reference count. A read that finds a block there marks it, and the policy passes marked blocks over once.
+//!
+//! Invariant: a block in a slot is in the policy's hands, or about to be: it goes into its slot first, and the policy
+//! empties the slot when it lets the block go. So the budget holds for both.
 
 use crate::block::Block;
-use quick_cache::{OptionsBuilder, Weighter, sync};
+use base::sync::leaf::{ArcSwapOption, Lent};
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync};
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Bytes a cached block costs beside its own: reference counts, key, table slot, allocator.
-const ENTRY_OVERHEAD: usize = 128;
+const ENTRY_OVERHEAD: usize = 208;
 /// Blocks of this size are what the cache sizes its tables for.
 const USUAL_BLOCK_BYTES: usize = 4 << 10;
 /// Counters of hits and misses, spread so that threads seldom meet on one.
@@ -24,7 +31,80 @@ pub struct BlockCache {
     counters: Box<[Counters; COUNTERS]>,
 }
 
-type Blocks = sync::Cache<BlockKey, Block, BlockWeight, Mix>;
+type Blocks = sync::Cache<BlockKey, Arc<Resident>, BlockWeight, Mix, SecondChance>;
+
+/// A block in memory.
+#[derive(Debug)]
+pub(crate) struct Resident {
+    block: Block,
+    /// Set by reads, cleared by the policy.
+    used: AtomicBool,
+    /// Where reads find it, and under which number.
+    home: Weak<Slots>,
+    number: usize,
+}
+
+impl Resident {
+    /// The block, marked as used.
+    #[inline]
+    pub(crate) fn touch(&self) -> &Block {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        &self.block
+    }
+
+    /// The block, as if it had not been looked at.
+    pub(crate) fn peek(&self) -> &Block {
+        &self.block
+    }
+
+    fn leave_home(&self) {
+        if let Some(slot) = self.home.upgrade().as_ref().and_then(|home| home.0.get(self.number)) {
+            slot.store(None);
+        }
+    }
+}
+
+/// Where the reads of one open table find its blocks: one entry for each of them, empty unless it is in memory.
+#[derive(Debug)]
+pub(crate) struct Slots(Box<[ArcSwapOption<Resident>]>);
+
+impl Slots {
+    pub(crate) fn new(blocks: usize) -> Arc<Slots> {
+        Arc::new(Slots((0..blocks).map(|_| ArcSwapOption::empty()).collect()))
+    }
+
+    /// Lends block `number` for a short read; inside is nothing if it is not in memory.
+    #[inline]
+    pub(crate) fn get(&self, number: usize) -> Option<Lent<Option<Arc<Resident>>>> {
+        self.0.get(number).map(ArcSwapOption::load)
+    }
+
+    /// Bytes of the array itself.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+}
+
+/// Tells the slots when a block goes, and lets a block that was read since the last look stay once more.
+#[derive(Debug, Clone, Copy)]
+struct SecondChance;
+
+impl Lifecycle<BlockKey, Arc<Resident>> for SecondChance {
+    /// Blocks that went, freed when the policy's lock is.
+    type RequestState = Vec<Arc<Resident>>;
+
+    #[inline]
+    fn is_pinned(&self, _: &BlockKey, block: &Arc<Resident>) -> bool {
+        block.used.load(Ordering::Relaxed) && block.used.swap(false, Ordering::Relaxed)
+    }
+
+    fn on_evict(&self, gone: &mut Vec<Arc<Resident>>, _: BlockKey, block: Arc<Resident>) {
+        block.leave_home();
+        gone.push(block);
+    }
+}
 
 /// Names a block. Spaces keep apart tables of the same id in different databases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +161,9 @@ impl Hasher for Mix {
 #[derive(Debug, Clone, Copy)]
 struct BlockWeight;
 
-impl Weighter<BlockKey, Block> for BlockWeight {
-    fn weight(&self, _: &BlockKey, block: &Block) -> u64 {
-        (block.data().len() + ENTRY_OVERHEAD) as u64
+impl Weighter<BlockKey, Arc<Resident>> for BlockWeight {
+    fn weight(&self, _: &BlockKey, resident: &Arc<Resident>) -> u64 {
+        (resident.block.data().len() + ENTRY_OVERHEAD) as u64
     }
 }
 
@@ -130,13 +210,13 @@ impl BlockCache {
         }
     }
 
-    /// Blocks found in the cache so far.
+    /// Blocks found in the cache so far, about: threads count without waiting for one another.
     #[must_use]
     pub fn hits(&self) -> u64 {
         self.counters.iter().map(|c| c.hits.load(Ordering::Relaxed)).sum()
     }
 
-    /// Blocks that had to be read so far.
+    /// Blocks that had to be read so far, about.
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.counters.iter().map(|c| c.misses.load(Ordering::Relaxed)).sum()
@@ -147,33 +227,45 @@ impl BlockCache {
         self.next_space.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Looks a block up and makes it hotter.
-    #[inline]
-    pub(crate) fn get(&self, key: &BlockKey) -> Option<Block> {
-        let found = self.blocks.as_ref()?.get(key);
-        self.count(key, found.is_some());
-        found
+    /// Finds a block whose slot is empty: left behind by a reader of the same table that was closed meanwhile. It moves
+    /// to its slot.
+    pub(crate) fn adopt(&self, key: BlockKey, home: &Arc<Slots>, number: usize) -> Option<Block> {
+        let found = self.blocks.as_ref()?.get(&key)?;
+        found.leave_home();
+        let block = found.block.clone();
+        drop(found);
+        self.insert(key, block.clone(), home, number);
+        Some(block)
     }
 
-    /// Looks a block up without making it hotter, for scans.
-    pub(crate) fn peek(&self, key: &BlockKey) -> Option<Block> {
-        let found = self.blocks.as_ref()?.peek(key);
-        self.count(key, found.is_some());
-        found
-    }
-
-    pub(crate) fn insert(&self, key: BlockKey, block: Block) {
-        if let Some(blocks) = &self.blocks {
-            blocks.insert(key, block);
+    /// Takes a block in and puts it into its slot.
+    pub(crate) fn insert(&self, key: BlockKey, block: Block, home: &Arc<Slots>, number: usize) {
+        let (Some(blocks), Some(slot)) = (&self.blocks, home.0.get(number)) else { return };
+        let used = AtomicBool::new(false);
+        let resident = Arc::new(Resident { block, used, home: Arc::downgrade(home), number });
+        slot.store(Some(Arc::clone(&resident)));
+        blocks.insert(key, resident);
+        if blocks.weight() > blocks.capacity() {
+            // Every block had been read since the last look, which this insert was: the next one finds them unmarked.
+            blocks.set_capacity(blocks.capacity());
         }
     }
 
+    /// Counts a lookup. Of threads that share a counter some counts are lost.
     #[inline]
-    fn count(&self, key: &BlockKey, hit: bool) {
-        let counters = &self.counters[key.mixed() as usize % COUNTERS];
+    pub(crate) fn count(&self, hit: bool) {
+        let counters = &self.counters[COUNTER.with(|c| *c)];
         let counter = if hit { &counters.hits } else { &counters.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
+}
+
+thread_local! {
+    /// Which of the counters this thread uses.
+    static COUNTER: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % COUNTERS
+    };
 }
 
 fn new_blocks(capacity_bytes: usize) -> Option<Blocks> {
@@ -186,7 +278,7 @@ fn new_blocks(capacity_bytes: usize) -> Option<Blocks> {
         .shards(shards)
         .build()
         .ok()?;
-    Some(sync::Cache::with_options(options, BlockWeight, Mix(0), sync::DefaultLifecycle::default()))
+    Some(sync::Cache::with_options(options, BlockWeight, Mix(0), SecondChance))
 }
 
 impl fmt::Debug for BlockCache {

@@ -26,6 +26,7 @@ use crate::block::common_prefix;
 use crate::envelope::{Handle, TRAILER_LEN};
 use base::InternalKey;
 use base::coding::{Reader, put_varint};
+use base::key::head;
 use base::limits::KEY_BYTES_MAX;
 use std::cmp::Ordering;
 
@@ -293,17 +294,6 @@ impl Index {
         let last = self.len().checked_sub(1).and_then(|i| self.handle(i));
         last.map_or(0, |handle| handle.offset + handle.len + TRAILER_LEN as u64)
     }
-}
-
-/// The first eight bytes, big endian, padded with zeros.
-#[inline]
-fn head(bytes: &[u8]) -> u64 {
-    if let Some(chunk) = bytes.first_chunk::<8>() {
-        return u64::from_be_bytes(*chunk);
-    }
-    let mut padded = [0; 8];
-    padded[..bytes.len()].copy_from_slice(bytes);
-    u64::from_be_bytes(padded)
 }
 
 /// The shortest user key at or after `last` and before `next`, where `last < next`.

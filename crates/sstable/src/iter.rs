@@ -83,7 +83,7 @@ impl TableIterator {
             self.cursor.block().clone()
         } else {
             self.cursor.leave();
-            self.load(handle, forward)?
+            self.load(number, handle, forward)?
         };
         self.block = number;
         if !same {
@@ -110,11 +110,11 @@ impl TableIterator {
         Err(self.table.broken(handle))
     }
 
-    fn load(&mut self, handle: Handle, forward: bool) -> Result<Block> {
+    fn load(&mut self, number: usize, handle: Handle, forward: bool) -> Result<Block> {
         if self.hint == CacheHint::Fill {
-            return self.table.block(handle, CacheHint::Fill);
+            return Ok(self.table.block(number, CacheHint::Fill)?.unwrap_or_else(Block::empty));
         }
-        if let Some(block) = self.table.peek_block(handle) {
+        if let Some(block) = self.table.peek_block(number) {
             return Ok(block);
         }
         if self.window.stored(handle).is_none() && !self.fill_window(handle, forward)? {
@@ -143,6 +143,37 @@ impl TableIterator {
             got.inspect_err(|_| self.window.bytes.clear()).context("read", self.table.path())?;
         self.window.bytes.truncate(got);
         Ok(true)
+    }
+
+    /// Moves to the first stored version of the next user key. Past the end it does nothing.
+    ///
+    /// # Errors
+    /// As [`next`](InternalIterator::next).
+    #[inline]
+    pub fn next_key(&mut self) -> Result<()> {
+        let step = self.cursor.next_key();
+        if step.is_some() && self.cursor.valid() {
+            return Ok(());
+        }
+        self.check(step)?;
+        self.next_key_in_next_block()
+    }
+
+    #[cold]
+    fn next_key_in_next_block(&mut self) -> Result<()> {
+        let last = self.cursor.user_key().to_vec();
+        self.next_block()?;
+        while self.valid() && self.cursor.user_key() == &last[..] {
+            self.next()?;
+        }
+        Ok(())
+    }
+
+    /// True if the entry before this one is known to be the only version of another user key.
+    #[inline]
+    #[must_use]
+    pub fn single_before(&self) -> bool {
+        self.cursor.single_before()
     }
 
     /// To the start of the next block.

@@ -56,7 +56,7 @@ pub use options::{CacheHint, Compression, KeyspaceLabel, TableOptions};
 pub use properties::Properties;
 pub use reader::{Entry, TableReader};
 pub use remains::{LostBlocks, TableRemains};
-pub use table_cache::TableCache;
+pub use table_cache::{PinnedTable, TableCache};
 pub use usage::TableUsage;
 pub use verify::{Verification, VerifyReport};
 pub use writer::{TableSummary, TableWriter};

@@ -4,7 +4,7 @@
 //! index and the filter are read at first use and then stay in memory.
 
 use crate::block::{Block, Found};
-use crate::cache::{BlockCache, BlockKey};
+use crate::cache::{BlockCache, BlockKey, Slots};
 use crate::envelope::{Handle, Opener};
 use crate::filter::{Aligned, Filter};
 use crate::footer::{FOOTER_LEN, Footer};
@@ -34,6 +34,13 @@ pub struct Entry {
     pub value: Slice,
 }
 
+/// The index, and where the blocks that it names are found in memory.
+#[derive(Debug)]
+struct Indexed {
+    index: Index,
+    slots: Arc<Slots>,
+}
+
 /// An open table. Shared as `Arc<TableReader>` by any number of threads.
 #[derive(Debug)]
 pub struct TableReader {
@@ -46,7 +53,7 @@ pub struct TableReader {
     footer: Footer,
     properties: Properties,
     tombstones: Arc<Fragments>,
-    index: OnceLock<Index>,
+    index: OnceLock<Indexed>,
     /// `None` if the table has no filter or a damaged one: then every key is a maybe.
     filter: OnceLock<Option<Filter>>,
     /// See [`with_sequence`](Self::with_sequence).
@@ -160,18 +167,18 @@ impl TableReader {
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`] if index or block cannot be read.
     pub fn get(&self, hash: u64, user_key: &[u8], snapshot: SeqNo) -> Result<Option<Entry>> {
-        let Some((block, found)) = self.locate(hash, user_key, snapshot)? else {
-            return Ok(None);
-        };
-        let (start, len) = (found.raw.value, found.raw.end - found.raw.value);
-        let value = Slice::from_shared(block.data(), start, len).unwrap_or_default();
-        Ok(Some(Entry { seq: found.seq, kind: found.kind, value }))
+        self.locate(hash, user_key, snapshot, |block, found| {
+            let (start, len) = (found.raw.value, found.raw.end - found.raw.value);
+            let value = Slice::from_shared(block.data(), start, len).unwrap_or_default();
+            Entry { seq: found.seq, kind: found.kind, value }
+        })
     }
 
     /// As [`get`](Self::get), but lends the value where it lies.
     ///
     /// # Errors
     /// As [`get`](Self::get).
+    #[inline]
     pub fn get_with<R>(
         &self,
         hash: u64,
@@ -179,36 +186,60 @@ impl TableReader {
         snapshot: SeqNo,
         f: impl FnOnce(SeqNo, ValueKind, &[u8]) -> R,
     ) -> Result<Option<R>> {
-        let found = self.locate(hash, user_key, snapshot)?;
-        Ok(found.map(|(block, found)| f(found.seq, found.kind, block.value(&found.raw))))
+        self.locate(hash, user_key, snapshot, |block, found| {
+            f(found.seq, found.kind, block.value(&found.raw))
+        })
     }
 
     #[inline]
-    fn locate(
+    fn locate<R>(
         &self,
         hash: u64,
         user_key: &[u8],
         snapshot: SeqNo,
-    ) -> Result<Option<(Block, Found)>> {
+        take: impl FnOnce(&Block, Found) -> R,
+    ) -> Result<Option<R>> {
         if !self.may_contain(hash) || self.sequence.is_some_and(|seq| seq > snapshot) {
             return Ok(None);
         }
-        let index = self.index()?;
+        let Indexed { index, slots } = self.indexed()?;
         let number = index.find(InternalKey::seek_at(user_key, snapshot));
+        if let Some(lent) = slots.get(number)
+            && let Some(resident) = &*lent
+        {
+            self.cache.count(true);
+            return self.look(resident.touch(), number, hash, user_key, snapshot, take);
+        }
         let Some(handle) = index.handle(number) else {
             return Ok(None);
         };
-        let block = self.block(handle, CacheHint::Fill)?;
+        let block = self.load_block(number, handle, CacheHint::Fill)?;
+        self.look(&block, number, hash, user_key, snapshot, take)
+    }
+
+    /// Searches one block.
+    #[inline]
+    fn look<R>(
+        &self,
+        block: &Block,
+        number: usize,
+        hash: u64,
+        user_key: &[u8],
+        snapshot: SeqNo,
+        take: impl FnOnce(&Block, Found) -> R,
+    ) -> Result<Option<R>> {
         match block.get(hash, user_key, snapshot) {
-            Some(None) if self.filter.get().is_some_and(Option::is_some) => {
-                base::probe!("filter let an absent key through");
+            Some(Some(found)) => {
+                let seq = self.sequence.unwrap_or(found.seq);
+                Ok(Some(take(block, Found { seq, ..found })))
+            }
+            Some(None) => {
+                if self.filter.get().is_some_and(Option::is_some) {
+                    base::probe!("filter let an absent key through");
+                }
                 Ok(None)
             }
-            Some(found) => Ok(found.map(|found| {
-                let seq = self.sequence.unwrap_or(found.seq);
-                (block, Found { seq, ..found })
-            })),
-            None => Err(self.broken(handle)),
+            None => Err(self.broken(self.index()?.handle(number).unwrap_or_default())),
         }
     }
 
@@ -251,7 +282,8 @@ impl TableReader {
     /// Bytes held in memory outside the block cache: index, filter, range tombstones, properties.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let index = self.index.get().map_or(0, Index::memory_bytes);
+        let of = |indexed: &Indexed| indexed.index.memory_bytes() + indexed.slots.memory_bytes();
+        let index = self.index.get().map_or(0, of);
         let filter = filter_bytes(self.filter.get().and_then(Option::as_ref));
         let fragment = |f: &base::Fragment| {
             size_of_val(f)
@@ -277,21 +309,27 @@ impl TableReader {
     /// The index, read at first use.
     #[inline]
     pub(crate) fn index(&self) -> Result<&Index> {
+        Ok(&self.indexed()?.index)
+    }
+
+    #[inline]
+    fn indexed(&self) -> Result<&Indexed> {
         match self.index.get() {
-            Some(index) => Ok(index),
+            Some(indexed) => Ok(indexed),
             None => self.load_index(),
         }
     }
 
     #[cold]
-    fn load_index(&self) -> Result<&Index> {
+    fn load_index(&self) -> Result<&Indexed> {
         let _loading = self.loading.lock();
-        if let Some(index) = self.index.get() {
-            return Ok(index);
+        if let Some(indexed) = self.index.get() {
+            return Ok(indexed);
         }
         let index = self.read_index(|_| ())?;
-        self.usage.add_tables(index.memory_bytes(), &self.cache);
-        Ok(self.index.get_or_init(|| index))
+        let slots = Slots::new(index.len());
+        self.usage.add_tables(index.memory_bytes() + slots.memory_bytes(), &self.cache);
+        Ok(self.index.get_or_init(|| Indexed { index, slots }))
     }
 
     /// Reads the whole index from the file and checks that data blocks, partitions and top index
@@ -363,27 +401,40 @@ impl TableReader {
         Opener { path: &self.path, table_id: self.table_id, uncompressed_max }
     }
 
-    /// A data block, from the cache or the file.
+    /// Data block `number`, from the cache or the file. `None` if there is no such block.
     #[inline]
-    pub(crate) fn block(&self, handle: Handle, hint: CacheHint) -> Result<Block> {
-        match self.cache.get(&self.block_key(handle)) {
-            Some(block) => Ok(block),
-            None => self.load_block(handle, hint),
+    pub(crate) fn block(&self, number: usize, hint: CacheHint) -> Result<Option<Block>> {
+        let Indexed { index, slots } = self.indexed()?;
+        if let Some(lent) = slots.get(number)
+            && let Some(resident) = &*lent
+        {
+            self.cache.count(true);
+            return Ok(Some(resident.touch().clone()));
         }
+        index.handle(number).map(|handle| self.load_block(number, handle, hint)).transpose()
     }
 
     #[cold]
-    fn load_block(&self, handle: Handle, hint: CacheHint) -> Result<Block> {
+    fn load_block(&self, number: usize, handle: Handle, hint: CacheHint) -> Result<Block> {
+        let slots = &self.indexed()?.slots;
+        let key = BlockKey { space: self.space, table_id: self.table_id, offset: handle.offset };
+        let adopted = self.cache.adopt(key, slots, number);
+        self.cache.count(adopted.is_some());
+        if let Some(block) = adopted {
+            return Ok(block);
+        }
         let block = self.read_block(handle)?;
         if hint == CacheHint::Fill {
-            self.cache.insert(self.block_key(handle), block.clone());
+            self.cache.insert(key, block.clone(), slots, number);
         }
         Ok(block)
     }
 
-    /// A data block if it is in the cache; does not make it hotter.
-    pub(crate) fn peek_block(&self, handle: Handle) -> Option<Block> {
-        self.cache.peek(&self.block_key(handle))
+    /// Data block `number` if it is in the cache; does not make it hotter.
+    pub(crate) fn peek_block(&self, number: usize) -> Option<Block> {
+        let lent = self.index.get()?.slots.get(number)?;
+        self.cache.count(lent.is_some());
+        lent.as_ref().map(|resident| resident.peek().clone())
     }
 
     /// A data block from the file.
@@ -396,11 +447,6 @@ impl TableReader {
     pub(crate) fn open_block(&self, stored: &[u8], handle: Handle) -> Result<Block> {
         let payload = self.opener().open(stored, handle)?;
         Block::parse(payload.data, payload.len).map_err(|detail| self.damage(handle, detail))
-    }
-
-    #[inline]
-    fn block_key(&self, handle: Handle) -> BlockKey {
-        BlockKey { space: self.space, table_id: self.table_id, offset: handle.offset }
     }
 
     pub(crate) fn file(&self) -> &dyn RandomAccessFile {

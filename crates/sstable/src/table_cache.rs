@@ -29,6 +29,44 @@ pub struct TableCache {
     usage: Arc<TableUsage>,
     /// The shard that closes a table for its memory next.
     turn: AtomicUsize,
+    pins: Arc<Pins>,
+}
+
+/// How many tables may be pinned, and how many are.
+#[derive(Debug)]
+struct Pins {
+    max: usize,
+    now: AtomicUsize,
+}
+
+/// A table that stays open as long as this lives, whatever the cache closes. See [`TableCache::pin`].
+#[derive(Debug)]
+pub struct PinnedTable {
+    reader: Arc<TableReader>,
+    pins: Arc<Pins>,
+}
+
+impl PinnedTable {
+    /// The table.
+    #[inline]
+    #[must_use]
+    pub fn reader(&self) -> &Arc<TableReader> {
+        &self.reader
+    }
+}
+
+impl Clone for PinnedTable {
+    /// Counts as one more, even past the bound: of short-lived clones there are few.
+    fn clone(&self) -> PinnedTable {
+        self.pins.now.fetch_add(1, Ordering::Relaxed);
+        PinnedTable { reader: Arc::clone(&self.reader), pins: Arc::clone(&self.pins) }
+    }
+}
+
+impl Drop for PinnedTable {
+    fn drop(&mut self) {
+        self.pins.now.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +91,9 @@ impl TableCache {
         max_open: usize,
         block_cache: Arc<BlockCache>,
     ) -> TableCache {
-        let max_open = max_open.max(1);
+        // One half for tables that somebody pins.
+        let pins = Pins { max: max_open / 2, now: AtomicUsize::new(0) };
+        let max_open = (max_open - pins.max).max(1);
         let shards = (max_open / SHARD_MIN).clamp(1, SHARDS_MAX);
         let space = block_cache.new_space();
         TableCache {
@@ -65,6 +105,7 @@ impl TableCache {
             shards: (0..shards).map(|_| RwLock::default()).collect(),
             usage: Arc::default(),
             turn: AtomicUsize::new(0),
+            pins: Arc::new(pins),
         }
     }
 
@@ -102,6 +143,16 @@ impl TableCache {
             // The file is closed here, when no lock is held.
             drop(closed);
         }
+    }
+
+    /// Keeps `table` open as long as the result lives, so that its reads need not come here. `None` if as many tables as
+    /// the cache allows, half of its bound, are pinned.
+    #[must_use]
+    pub fn pin(&self, table: &Arc<TableReader>) -> Option<PinnedTable> {
+        let pins = Arc::clone(&self.pins);
+        let before = pins.now.fetch_add(1, Ordering::Relaxed);
+        let pinned = PinnedTable { reader: Arc::clone(table), pins };
+        (before < self.pins.max).then_some(pinned)
     }
 
     /// The table in file `file`, opened if it is not. `sequence` is for a table written without sequence numbers,

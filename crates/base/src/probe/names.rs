@@ -55,6 +55,7 @@ pub const ALL: &[&str] = &[
     "marker of the manifest failed",
     "memtable frozen for its size",
     "memtable frozen for the bound of the log",
+    "memtable flushed in a quiet time",
     "memtable frozen for the memory budget",
     "memtable full during the replay",
     "memtable held back from a flush",

@@ -4,15 +4,23 @@ use super::entry;
 use super::{NARROW_MAX, TAGGED_ENTRIES_MAX, TAGS, TAIL_LEN, tag_of};
 use base::InternalKey;
 
+/// Prefixes are shared if that saves at least one byte in so many.
+const SAVING_MIN: usize = 24;
+
 /// Collects entries in ascending order; reused from block to block.
 #[derive(Debug)]
 pub(crate) struct BlockBuilder {
+    /// Entries of a group, where keys share enough of their prefixes to be worth it.
+    interval_max: usize,
+    /// Of this block: that, or 1.
     interval: usize,
     /// The entries.
     buf: Vec<u8>,
     offsets: Vec<u32>,
     tags: Vec<u8>,
     restart_key: Vec<u8>,
+    first_key: Vec<u8>,
+    last_key: Vec<u8>,
     finished: Vec<u8>,
 }
 
@@ -20,11 +28,14 @@ impl BlockBuilder {
     pub(crate) fn new(interval: usize) -> BlockBuilder {
         let interval = interval.clamp(1, usize::from(u16::MAX));
         BlockBuilder {
+            interval_max: interval,
             interval,
             buf: Vec::new(),
             offsets: Vec::new(),
             tags: Vec::new(),
             restart_key: Vec::new(),
+            first_key: Vec::new(),
+            last_key: Vec::new(),
             finished: Vec::new(),
         }
     }
@@ -59,6 +70,12 @@ impl BlockBuilder {
         } else {
             common_prefix(&self.restart_key, key.user_key)
         };
+        if self.is_empty() {
+            self.first_key.clear();
+            self.first_key.extend_from_slice(key.user_key);
+        }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key.user_key);
         self.tags.push(if same_key && !self.is_empty() { 0 } else { tag_of(hash) });
         self.offsets.push(self.buf.len() as u32);
         entry::encode(&mut self.buf, key, shared, value);
@@ -88,7 +105,13 @@ impl BlockBuilder {
     }
 
     /// Starts the next block.
+    ///
+    /// It stores its keys whole if in this block shared prefixes saved, or would have saved, less than a part in
+    /// `SAVING_MIN`: a key that lies whole is lent to readers where it is.
     pub(crate) fn clear(&mut self) {
+        let shared = common_prefix(&self.first_key, &self.last_key);
+        let saves = shared * self.offsets.len() * SAVING_MIN >= self.buf.len();
+        self.interval = if saves { self.interval_max } else { 1 };
         self.buf.clear();
         self.offsets.clear();
         self.tags.clear();

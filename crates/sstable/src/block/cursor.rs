@@ -10,11 +10,11 @@ pub(crate) struct Cursor {
     /// The current entry; `block.len()` if not valid.
     at: u32,
     raw: Raw,
-    /// The current user key.
+    /// The current user key, if it shares a prefix with its restart key; another lies whole in the block.
     key: Vec<u8>,
     /// Bytes at the front of `key` known to be those of the restart key.
     from_restart: usize,
-    /// The group of the current entry.
+    /// The group that `restart` and `from_restart` belong to; empty before the first shared prefix.
     group_start: u32,
     group_end: u32,
     /// Where the restart key of the group lies.
@@ -68,7 +68,17 @@ impl Cursor {
 
     #[inline]
     pub(crate) fn key(&self) -> InternalKey<'_> {
-        InternalKey { user_key: &self.key, seq: self.raw.seq, kind: self.raw.kind }
+        InternalKey { user_key: self.user_key(), seq: self.raw.seq, kind: self.raw.kind }
+    }
+
+    /// The user key of the entry it stands on, or stood on before it left the block at an end.
+    #[inline]
+    pub(crate) fn user_key(&self) -> &[u8] {
+        if self.raw.shared == 0 {
+            self.block.data.get(self.raw.suffix..self.raw.value).unwrap_or_default()
+        } else {
+            &self.key
+        }
     }
 
     #[inline]
@@ -89,11 +99,43 @@ impl Cursor {
             self.at = self.block.len;
             return Some(());
         }
-        if at >= self.group_end {
-            return self.move_to(at);
-        }
         let raw = entry::decode(&self.block.data, self.raw.end);
         self.stand_on(at, raw)
+    }
+
+    /// To the first version of the next user key of the block, or out of it. The first key of the next block may be the same.
+    #[inline]
+    pub(crate) fn next_key(&mut self) -> Option<()> {
+        if !self.block.tagged {
+            return self.next_key_compared();
+        }
+        loop {
+            self.next()?;
+            if !self.valid() || *self.block.data.get(self.at as usize)? != 0 {
+                return Some(());
+            }
+        }
+    }
+
+    #[cold]
+    fn next_key_compared(&mut self) -> Option<()> {
+        let key = self.user_key().to_vec();
+        loop {
+            self.next()?;
+            if !self.valid() || self.user_key() != &key[..] {
+                return Some(());
+            }
+        }
+    }
+
+    /// True if the entry before this one is known to be the only version of another user key.
+    #[inline]
+    pub(crate) fn single_before(&self) -> bool {
+        let at = self.at as usize;
+        // The versions of the first key of a block may begin in the block before.
+        let two = at.checked_sub(1).filter(|&before| before > 0 && self.block.tagged);
+        two.and_then(|before| self.block.data.get(before..=at))
+            .is_some_and(|tags| !tags.contains(&0))
     }
 
     /// To the previous entry of the block, or out of it.
@@ -115,9 +157,6 @@ impl Cursor {
             self.at = self.block.len;
             return Some(());
         }
-        if at < self.group_start || at >= self.group_end {
-            self.enter_group(at);
-        }
         let raw = self.block.raw(at);
         self.stand_on(at, raw)
     }
@@ -132,12 +171,26 @@ impl Cursor {
         self.from_restart = 0;
     }
 
-    /// Builds the key of the entry `raw`, which is number `at`.
+    /// Takes the entry `raw`, which is number `at`.
     #[inline]
     fn stand_on(&mut self, at: u32, raw: Option<Raw>) -> Option<()> {
         // Not valid unless all of this works out.
         self.at = self.block.len;
         let raw = raw?;
+        if raw.shared > 0 {
+            self.build_key(at, &raw)?;
+        }
+        self.raw = raw;
+        self.at = at;
+        Some(())
+    }
+
+    /// Puts the key of an entry together from its restart key and its own bytes.
+    #[inline]
+    fn build_key(&mut self, at: u32, raw: &Raw) -> Option<()> {
+        if at < self.group_start || at >= self.group_end {
+            self.enter_group(at);
+        }
         let data = &self.block.data[..];
         if raw.shared <= self.from_restart {
             self.key.truncate(raw.shared);
@@ -148,11 +201,6 @@ impl Cursor {
         }
         self.from_restart = raw.shared;
         self.key.extend_from_slice(data.get(raw.suffix..raw.value)?);
-        if at == self.group_start {
-            self.from_restart = self.key.len();
-        }
-        self.raw = raw;
-        self.at = at;
         Some(())
     }
 }

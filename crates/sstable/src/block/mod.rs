@@ -63,9 +63,8 @@ pub(crate) struct Block {
 impl Block {
     /// A block without entries, for iterators that stand nowhere.
     pub(crate) fn empty() -> Block {
-        let data = Arc::new([]);
         Block {
-            data,
+            data: Arc::default(),
             len: 0,
             entries_start: 0,
             entries_end: 0,
