@@ -4,6 +4,7 @@
 //! So the first source that says anything about the key ends the search.
 
 use crate::engine::Engine;
+use crate::open_run::OpenRun;
 use crate::tree::{Tree, View};
 use base::checksum::key_hash;
 use base::{Error, Result, SeqNo, Slice, ValueKind};
@@ -142,17 +143,61 @@ impl Engine {
             })?;
         }
         for run in &view.runs[..] {
-            let passed = search.pass(|key, hash| {
-                let Some(at) = run.find(key) else { return Ok(None) };
-                let Some(table) = run.table(at, &self.tables)? else { return Ok(None) };
-                let entry = table.get(hash, key, seq)?.map(|e| (e.seq, e.kind, e.value));
-                Ok(answer(entry, table.range_tombstones().newest_covering(key, seq)))
-            });
+            let passed = self.pass_run(run, &mut search, seq);
             passed.inspect_err(|e| self.note_damage(e, Some(tree.id)))?;
         }
         Ok(search.values)
     }
+
+    /// Asks one run for all keys that are still open.
+    ///
+    /// In stages over many keys at a time, so that their cache misses overlap: filters, then indexes and blocks, then
+    /// entries.
+    fn pass_run<K: AsRef<[u8]>>(
+        &self,
+        run: &OpenRun,
+        search: &mut MultiGet<'_, K>,
+        seq: SeqNo,
+    ) -> Result<()> {
+        let mut maybe = std::mem::take(&mut search.maybe);
+        maybe.clear();
+        for (n, &(i, hash)) in search.open.iter().enumerate() {
+            let Some(at) = run.find(search.keys[i].as_ref()) else { continue };
+            let Some(table) = run.table(at, &self.tables)? else { continue };
+            if table.may_contain(hash) || !table.range_tombstones().is_empty() {
+                maybe.push((n, at));
+            }
+        }
+        for few in maybe.chunks(STAGED) {
+            let mut blocks = [const { None }; STAGED];
+            for (&(n, at), block) in few.iter().zip(&mut blocks) {
+                let key = search.keys[search.open[n].0].as_ref();
+                let Some(table) = run.table(at, &self.tables)? else { continue };
+                *block = Some((table.find_block(key, seq)?, table));
+            }
+            for (&(n, _), found) in few.iter().zip(&blocks) {
+                let Some((block, table)) = found else { continue };
+                let (i, hash) = search.open[n];
+                let key = search.keys[if base::planted::is(40) { i & 0xfff } else { i }].as_ref();
+                let entry = table.get_in(block, hash, key, seq)?.map(|e| (e.seq, e.kind, e.value));
+                if let Some(value) =
+                    answer(entry, table.range_tombstones().newest_covering(key, seq))
+                {
+                    search.values[i] = value;
+                    search.open[n].0 = ANSWERED;
+                }
+            }
+        }
+        search.open.retain(|&(i, _)| i != ANSWERED);
+        search.maybe = maybe;
+        Ok(())
+    }
 }
+
+/// Keys of a multi-get whose blocks are looked for together.
+const STAGED: usize = 6;
+/// In the place of a key that has its answer.
+const ANSWERED: usize = usize::MAX;
 
 enum Found<'a> {
     Lent(&'a [u8]),
@@ -172,19 +217,22 @@ fn answer(
     Some(entry.filter(|_| there).map(|e| e.2))
 }
 
-/// The state of a multi-get: which keys are still open, in key order.
+/// The state of a multi-get.
 struct MultiGet<'a, K> {
     keys: &'a [K],
+    /// The keys that are still open, each with its hash.
     open: Vec<(usize, u64)>,
     values: Vec<Option<Slice>>,
+    /// Of one run: which of the open keys it may hold, and in which table.
+    maybe: Vec<(usize, usize)>,
 }
 
 impl<'a, K: AsRef<[u8]>> MultiGet<'a, K> {
     fn new(keys: &'a [K]) -> Self {
-        let mut open: Vec<_> =
+        let open: Vec<_> =
             keys.iter().enumerate().map(|(i, key)| (i, key_hash(key.as_ref()))).collect();
-        open.sort_by(|a, b| keys[a.0].as_ref().cmp(keys[b.0].as_ref()));
-        MultiGet { keys, open, values: vec![None; keys.len()] }
+        let maybe = Vec::with_capacity(open.len());
+        MultiGet { keys, open, values: vec![None; keys.len()], maybe }
     }
 
     /// Asks one source for all keys that are still open.
@@ -195,7 +243,6 @@ impl<'a, K: AsRef<[u8]>> MultiGet<'a, K> {
         let mut failure = None;
         let (keys, values) = (self.keys, &mut self.values);
         self.open.retain(|&(i, hash)| {
-            let i = if base::planted::is(40) { i & 0xfff } else { i };
             if failure.is_some() {
                 return true;
             }

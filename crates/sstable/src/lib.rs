@@ -54,7 +54,7 @@ pub use footer::{FOOTER_LEN, FORMAT_VERSION};
 pub use iter::TableIterator;
 pub use options::{CacheHint, Compression, KeyspaceLabel, TableOptions};
 pub use properties::Properties;
-pub use reader::{Entry, TableReader};
+pub use reader::{BlockRef, Entry, TableReader};
 pub use remains::{LostBlocks, TableRemains};
 pub use table_cache::{PinnedTable, TableCache};
 pub use usage::TableUsage;

@@ -4,7 +4,7 @@
 //! index and the filter are read at first use and then stay in memory.
 
 use crate::block::{Block, Found};
-use crate::cache::{BlockCache, BlockKey, Slots};
+use crate::cache::{BlockCache, BlockKey, Resident, Slots};
 use crate::envelope::{Handle, Opener};
 use crate::filter::{Aligned, Filter};
 use crate::footer::{FOOTER_LEN, Footer};
@@ -12,6 +12,7 @@ use crate::index::{self, Index};
 use crate::iter::TableIterator;
 use crate::{CacheHint, Properties, TableUsage, tombstones};
 use base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use base::sync::leaf::Lent;
 use base::{Error, Fragments, InternalKey, IoContext, Result, SeqNo, Slice, ValueKind};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,46 @@ pub struct Entry {
     pub kind: ValueKind,
     /// The value; shares the block, which stays in memory as long as this lives.
     pub value: Slice,
+}
+
+impl Entry {
+    #[inline]
+    fn shared(block: &Block, found: Found) -> Entry {
+        let (start, len) = (found.raw.value, found.raw.end - found.raw.value);
+        let value = Slice::from_shared(block.data(), start, len).unwrap_or_default();
+        Entry { seq: found.seq, kind: found.kind, value }
+    }
+}
+
+/// A block that may hold a key, see [`TableReader::find_block`]. For a short time only.
+pub struct BlockRef {
+    number: usize,
+    place: Place,
+}
+
+enum Place {
+    /// Not empty.
+    Lent(Lent<Option<Arc<Resident>>>),
+    Loaded(Block),
+    /// All keys of the table are smaller.
+    Nowhere,
+}
+
+impl BlockRef {
+    #[inline]
+    fn block(&self) -> Option<&Block> {
+        match &self.place {
+            Place::Lent(lent) => lent.as_deref().map(Resident::peek),
+            Place::Loaded(block) => Some(block),
+            Place::Nowhere => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for BlockRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockRef").field("number", &self.number).finish_non_exhaustive()
+    }
 }
 
 /// The index, and where the blocks that it names are found in memory.
@@ -167,11 +208,7 @@ impl TableReader {
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`] if index or block cannot be read.
     pub fn get(&self, hash: u64, user_key: &[u8], snapshot: SeqNo) -> Result<Option<Entry>> {
-        self.locate(hash, user_key, snapshot, |block, found| {
-            let (start, len) = (found.raw.value, found.raw.end - found.raw.value);
-            let value = Slice::from_shared(block.data(), start, len).unwrap_or_default();
-            Entry { seq: found.seq, kind: found.kind, value }
-        })
+        self.locate(hash, user_key, snapshot, Entry::shared)
     }
 
     /// As [`get`](Self::get), but lends the value where it lies.
@@ -191,6 +228,53 @@ impl TableReader {
         })
     }
 
+    /// The first half of a lookup of `user_key`: finds the block that would hold it and has the processor fetch its first
+    /// bytes. The second half is [`get_in`](Self::get_in). Whoever looks up several keys takes the first halves together,
+    /// so that their cache misses overlap; a handful, since few blocks can be lent to a thread at a time without a count.
+    ///
+    /// Does not ask the filter: see [`may_contain`](Self::may_contain).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    #[inline]
+    pub fn find_block(&self, user_key: &[u8], snapshot: SeqNo) -> Result<BlockRef> {
+        let Indexed { index, slots } = self.indexed()?;
+        let number = index.find(InternalKey::seek_at(user_key, snapshot));
+        if let Some(lent) = slots.get(number)
+            && let Some(resident) = &*lent
+        {
+            self.cache.count(true);
+            std::hint::black_box(resident.touch().data().first().copied());
+            return Ok(BlockRef { number, place: Place::Lent(lent) });
+        }
+        let place = match index.handle(number) {
+            Some(handle) => Place::Loaded(self.load_block(number, handle, CacheHint::Fill)?),
+            None => Place::Nowhere,
+        };
+        Ok(BlockRef { number, place })
+    }
+
+    /// The second half of a lookup: as [`get`](Self::get), with what [`find_block`](Self::find_block) returned for the same
+    /// key and snapshot.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    #[inline]
+    pub fn get_in(
+        &self,
+        at: &BlockRef,
+        hash: u64,
+        user_key: &[u8],
+        snapshot: SeqNo,
+    ) -> Result<Option<Entry>> {
+        match at.block() {
+            Some(block) if self.sequence.is_none_or(|seq| seq <= snapshot) => {
+                self.look(block, at.number, hash, user_key, snapshot, Entry::shared)
+            }
+            _ => Ok(None),
+        }
+    }
+
     #[inline]
     fn locate<R>(
         &self,
@@ -202,19 +286,11 @@ impl TableReader {
         if !self.may_contain(hash) || self.sequence.is_some_and(|seq| seq > snapshot) {
             return Ok(None);
         }
-        let Indexed { index, slots } = self.indexed()?;
-        let number = index.find(InternalKey::seek_at(user_key, snapshot));
-        if let Some(lent) = slots.get(number)
-            && let Some(resident) = &*lent
-        {
-            self.cache.count(true);
-            return self.look(resident.touch(), number, hash, user_key, snapshot, take);
+        let at = self.find_block(user_key, snapshot)?;
+        match at.block() {
+            Some(block) => self.look(block, at.number, hash, user_key, snapshot, take),
+            None => Ok(None),
         }
-        let Some(handle) = index.handle(number) else {
-            return Ok(None);
-        };
-        let block = self.load_block(number, handle, CacheHint::Fill)?;
-        self.look(&block, number, hash, user_key, snapshot, take)
     }
 
     /// Searches one block.
