@@ -334,7 +334,7 @@ fn a_listener_may_read_the_database_and_blocks_nobody() {
 
 #[test]
 fn old_snapshots_are_told_once_on_the_clock_of_the_database() {
-    let options = small_options().snapshot_age_warn(Duration::from_secs(60));
+    let options = small_options().snapshot_age_warn(Duration::from_secs(60)).idle_compaction(None);
     let w = world(Arc::new(MemFs::new()), options);
     w.db.put("a", "1").unwrap();
     let old = w.db.snapshot();

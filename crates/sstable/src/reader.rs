@@ -21,6 +21,8 @@ use vfs::RandomAccessFile;
 
 /// Longest data block after decompression: one entry of the largest key and value, and what is around it.
 pub(crate) const UNCOMPRESSED_MAX: u64 = (KEY_BYTES_MAX + VALUE_BYTES_MAX + 1024) as u64;
+/// What the index keeps of a block, about.
+const INDEX_BYTES_A_BLOCK: usize = 64;
 /// Bytes of the file's end that open reads at once, in the hope that properties are among them.
 const TAIL_READ: u64 = 4 << 10;
 
@@ -370,6 +372,13 @@ impl TableReader {
         let tombstones: usize = self.tombstones.as_slice().iter().map(fragment).sum();
         let keys = self.properties.smallest.capacity() + self.properties.largest.capacity();
         size_of::<TableReader>() + index + filter + tombstones + keys
+    }
+
+    /// What [`memory_bytes`](Self::memory_bytes) will be, about, once index and filter have been read.
+    pub(crate) fn memory_bytes_expected(&self) -> usize {
+        let blocks = usize::try_from(self.properties.data_blocks).unwrap_or(usize::MAX);
+        let filter = usize::try_from(self.footer.filter.len).unwrap_or(usize::MAX);
+        blocks.saturating_mul(INDEX_BYTES_A_BLOCK).saturating_add(filter)
     }
 
     /// About how many bytes of the file lie before `user_key`: 0 if the index cannot be read.

@@ -1,6 +1,7 @@
 //! Open tables, a bounded number of them.
 
-use crate::{BlockCache, TableReader, TableUsage};
+use crate::pinned::Pins;
+use crate::{BlockCache, PinnedTable, TableReader, TableUsage};
 use base::sync::RwLock;
 use base::{FileName, FileNum, IoContext, Result, SeqNo};
 use std::collections::BTreeMap;
@@ -32,43 +33,6 @@ pub struct TableCache {
     pins: Arc<Pins>,
 }
 
-/// How many tables may be pinned, and how many are.
-#[derive(Debug)]
-struct Pins {
-    max: usize,
-    now: AtomicUsize,
-}
-
-/// A table that stays open as long as this lives, whatever the cache closes. See [`TableCache::pin`].
-#[derive(Debug)]
-pub struct PinnedTable {
-    reader: Arc<TableReader>,
-    pins: Arc<Pins>,
-}
-
-impl PinnedTable {
-    /// The table.
-    #[inline]
-    #[must_use]
-    pub fn reader(&self) -> &Arc<TableReader> {
-        &self.reader
-    }
-}
-
-impl Clone for PinnedTable {
-    /// Counts as one more, even past the bound: of short-lived clones there are few.
-    fn clone(&self) -> PinnedTable {
-        self.pins.now.fetch_add(1, Ordering::Relaxed);
-        PinnedTable { reader: Arc::clone(&self.reader), pins: Arc::clone(&self.pins) }
-    }
-}
-
-impl Drop for PinnedTable {
-    fn drop(&mut self) {
-        self.pins.now.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[derive(Debug, Default)]
 struct Shard {
     tables: BTreeMap<FileNum, Slot>,
@@ -92,8 +56,8 @@ impl TableCache {
         block_cache: Arc<BlockCache>,
     ) -> TableCache {
         // One half for tables that somebody pins.
-        let pins = Pins { max: max_open / 2, now: AtomicUsize::new(0) };
-        let max_open = (max_open - pins.max).max(1);
+        let pins = Pins::new(max_open / 2);
+        let max_open = (max_open - max_open / 2).max(1);
         let shards = (max_open / SHARD_MIN).clamp(1, SHARDS_MAX);
         let space = block_cache.new_space();
         TableCache {
@@ -145,14 +109,11 @@ impl TableCache {
         }
     }
 
-    /// Keeps `table` open as long as the result lives, so that its reads need not come here. `None` if as many tables as
-    /// the cache allows, half of its bound, are pinned.
+    /// Keeps `table` open as long as the result lives, so that its reads need not come here. `None` if as many tables are
+    /// pinned as the cache allows: half of its bound, and under a limit of memory half of what tables may take.
     #[must_use]
     pub fn pin(&self, table: &Arc<TableReader>) -> Option<PinnedTable> {
-        let pins = Arc::clone(&self.pins);
-        let before = pins.now.fetch_add(1, Ordering::Relaxed);
-        let pinned = PinnedTable { reader: Arc::clone(table), pins };
-        (before < self.pins.max).then_some(pinned)
+        PinnedTable::new(table, &self.pins, self.usage.tables_max())
     }
 
     /// The table in file `file`, opened if it is not. `sequence` is for a table written without sequence numbers,
