@@ -15,6 +15,9 @@ use wal::Lsn;
 /// Levels of a tree.
 pub(crate) const LEVELS: usize = manifest::LEVELS_MAX;
 
+/// What an entry takes in a memtable, key and value of a hundred bytes and all that is around them.
+const USUAL_ENTRY_BYTES: usize = 144;
+
 /// A memtable and the stretch of the log that it holds.
 #[derive(Debug)]
 pub(crate) struct Mem {
@@ -33,9 +36,11 @@ pub(crate) struct Frozen {
 }
 
 impl Mem {
-    pub(crate) fn new(expected_entries: usize) -> Arc<Mem> {
+    /// An empty memtable, for `expected_entries` at once and to be frozen at `bytes_max`.
+    pub(crate) fn new(expected_entries: usize, bytes_max: usize) -> Arc<Mem> {
+        let likely = bytes_max / USUAL_ENTRY_BYTES;
         Arc::new(Mem {
-            table: Arc::new(Memtable::new(expected_entries)),
+            table: Arc::new(Memtable::with_likely(expected_entries, likely)),
             first_lsn: AtomicU64::new(u64::MAX),
             frozen: OnceLock::new(),
         })
@@ -162,7 +167,12 @@ impl Tree {
     ) -> Arc<Tree> {
         let l0_runs = AtomicUsize::new(options.compaction.debt(&version).l0_runs);
         let runs = open_runs(&version, &[]);
-        let view = View { active: Mem::new(0), frozen: Vec::new(), version, runs };
+        let view = View {
+            active: Mem::new(0, options.memtable_size_bytes),
+            frozen: Vec::new(),
+            version,
+            runs,
+        };
         Arc::new(Tree {
             id,
             name,
@@ -206,7 +216,7 @@ impl Tree {
         self.update_view(|view| {
             view.active.set_frozen(at);
             let frozen = std::iter::once(&view.active).chain(&view.frozen).cloned().collect();
-            let active = Mem::new(view.active.table.entries());
+            let active = Mem::new(view.active.table.entries(), self.options.memtable_size_bytes);
             view.with_memtables(active, frozen)
         });
     }

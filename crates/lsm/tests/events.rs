@@ -315,9 +315,10 @@ fn a_listener_may_read_the_database_and_blocks_nobody() {
     let reader =
         Arc::new(Reader { db: OnceLock::new(), hold: Mutex::default(), read: AtomicUsize::new(0) });
     let builder = Db::builder(DIR).options(small_options()).fs(Arc::new(MemFs::new()));
+    // Before the first event: one that comes while there is nothing to read must wait too.
+    let held = reader.hold.lock().unwrap();
     let db = builder.listener(reader.clone()).open().unwrap();
     reader.db.get_or_init(|| Mutex::new(Some(db.clone())));
-    let held = reader.hold.lock().unwrap();
     for round in 0..5 {
         fill(&db, round * 40);
         db.flush().unwrap();

@@ -14,11 +14,16 @@ use std::sync::{Arc, OnceLock};
 /// Under the checker every new key makes the table grow, for a while.
 const BITS_MIN: u32 = if cfg!(loom) { 1 } else { 5 };
 const BITS_MAX: u32 = 31;
+/// An index of this size belongs to a table that will be filled: the steps to its likely size would each hold up a writer
+/// for as long as all slots take to move, the last one for tens of milliseconds.
+const JUMP_BITS: u32 = 14;
 
 pub(crate) struct Index {
     /// The current table is `tables[bits]`, with `1 << bits` slots; 0 before the first insert.
     bits: AtomicU32,
     tables: [OnceLock<Box<[Slot]>>; BITS_MAX as usize + 1],
+    /// What it grows to in one step once it has come to `JUMP_BITS`.
+    likely_bits: u32,
     account: Arc<Account>,
 }
 
@@ -35,12 +40,12 @@ pub(crate) fn tag(hash: u64) -> u32 {
 }
 
 impl Index {
-    pub(crate) fn new(expected_keys: usize, account: Arc<Account>) -> Index {
+    pub(crate) fn new(expected_keys: usize, likely_keys: usize, account: Arc<Account>) -> Index {
         let tables = [const { OnceLock::new() }; BITS_MAX as usize + 1];
-        let index = Index { bits: AtomicU32::new(0), tables, account };
+        let likely_bits = bits_for(likely_keys);
+        let index = Index { bits: AtomicU32::new(0), tables, likely_bits, account };
         if expected_keys > 0 {
-            let fits = |&bits: &u32| keys_max(bits) >= expected_keys;
-            index.publish((BITS_MIN..BITS_MAX).find(fits).unwrap_or(BITS_MAX));
+            index.publish(bits_for(expected_keys));
         }
         index
     }
@@ -88,13 +93,14 @@ impl Index {
     fn grow(&self) -> (u32, &[Slot]) {
         let Some((bits, old)) = self.current() else { return self.publish(BITS_MIN) };
         base::probe!("hash index of a memtable grew");
-        let table = self.table(bits + 1);
+        let next = if bits == JUMP_BITS { self.likely_bits.max(bits + 1) } else { bits + 1 };
+        let table = self.table(next);
         for (tag, record) in old.iter().filter_map(Slot::load) {
-            if let Place::Vacant(slot) = probe(table, bits + 1, tag, &mut |_| false) {
+            if let Place::Vacant(slot) = probe(table, next, tag, &mut |_| false) {
                 table[slot].store(tag, record);
             }
         }
-        self.publish(bits + 1)
+        self.publish(next)
     }
 
     fn publish(&self, bits: u32) -> (u32, &[Slot]) {
@@ -120,6 +126,11 @@ impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Index").field("bits", &self.bits).finish_non_exhaustive()
     }
+}
+
+/// The smallest table for so many keys.
+fn bits_for(keys: usize) -> u32 {
+    (BITS_MIN..BITS_MAX).find(|&bits| keys_max(bits) >= keys).unwrap_or(BITS_MAX)
 }
 
 /// Keys that a table may hold: five eighths, so that a vacant slot is never far.
