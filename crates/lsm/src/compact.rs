@@ -206,7 +206,7 @@ impl Engine {
         let first_new = FileNum(self.next_file.load(Ordering::Relaxed));
         let policy = &tree.options.compaction;
         while self.run_by_hand(tree, |view| policy.pick_range(view, lower, upper))? {}
-        for file in self.tables_with_old_versions(tree, lower, upper) {
+        for file in self.tables_with_old_versions(tree, lower, upper)? {
             if file < first_new {
                 self.run_by_hand(tree, |view| policy.pick_rewrite(view, file))?;
             }
@@ -244,13 +244,13 @@ impl Engine {
     }
 
     /// Tables inside the bounds that hold several versions of a key, or tombstones: what a snapshot needed when they were
-    /// written. A table that cannot be read is left alone.
+    /// written.
     fn tables_with_old_versions(
         &self,
         tree: &Tree,
         lower: Bound<&[u8]>,
         upper: Bound<&[u8]>,
-    ) -> Vec<FileNum> {
+    ) -> Result<Vec<FileNum>> {
         let inside = |table: &TableMeta| {
             let begins = match lower {
                 Bound::Unbounded => true,
@@ -264,16 +264,16 @@ impl Engine {
             };
             begins && ends
         };
-        let has_old = |table: &TableMeta| {
-            let reader = self.tables.get(table.file, table.table_id, table.seq_max);
-            reader.is_ok_and(|table| {
-                let p = table.properties();
-                p.user_keys < p.entries || p.deletes > 0 || p.range_tombstones > 0
-            })
-        };
         let version = Arc::clone(&tree.view().version);
-        let tables = version.tables().map(|(_, _, table)| table);
-        tables.filter(|t| inside(t) && has_old(t)).map(|t| t.file).collect()
+        let mut found = Vec::new();
+        for (_, _, meta) in version.tables().filter(|(_, _, meta)| inside(meta)) {
+            let table = self.tables.get(meta.file, meta.table_id, meta.seq_max)?;
+            let p = table.properties();
+            if p.user_keys < p.entries || p.deletes > 0 || p.range_tombstones > 0 {
+                found.push(meta.file);
+            }
+        }
+        Ok(found)
     }
 
     /// True if nothing is being flushed or compacted, and nothing waits to be.

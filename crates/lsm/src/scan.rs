@@ -22,10 +22,6 @@ pub(crate) struct VisibleIterator {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one of them is walked, and a box would be one more step to it"
-)]
 enum Scan {
     /// All lies in one run, and no range tombstones hide any of it.
     Run(RunScan),
