@@ -5,8 +5,8 @@
 //! spread key  0..8 index * stride + noise < stride          8..16 noise
 //! value       0..5 index, 5..8 version, little endian       8..   a slice of the pool
 //! ```
-//! Both kinds of key ascend with the index. The pool is what db_bench writes: every 100 bytes are 50 random
-//! printable ones, twice.
+//! Both kinds of key ascend with the index. The pool is made in the manner of db_bench, random printable bytes that
+//! repeat; here 42 of them, three times, so that lz4 gets 1.35:1 to 1.4:1 out of tables of 100-byte values.
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -38,7 +38,8 @@ pub const FIRST: u64 = 1;
 pub const SECOND: u64 = 2;
 
 const POOL_BYTES: usize = 1 << 20;
-const PIECE_BYTES: usize = 100;
+const PIECE_BYTES: usize = 42;
+const REPEATS: usize = 3;
 const HEADER_BYTES: usize = 8;
 const VERSION_SHIFT: u32 = 40;
 /// One answer in so many is compared in full; the others by length, index and version.
@@ -91,11 +92,10 @@ impl Values {
     /// Values of `len` bytes, at least 16.
     pub fn new(len: usize) -> Self {
         let mut rng = Rng::new(301);
-        let mut pool = Vec::with_capacity(POOL_BYTES + len + PIECE_BYTES);
+        let mut pool = Vec::with_capacity(POOL_BYTES + len + REPEATS * PIECE_BYTES);
         while pool.len() < POOL_BYTES + len {
-            let half: Vec<u8> = (0..PIECE_BYTES / 2).map(|_| b' ' + rng.below(95) as u8).collect();
-            pool.extend_from_slice(&half);
-            pool.extend_from_slice(&half);
+            let piece: Vec<u8> = (0..PIECE_BYTES).map(|_| b' ' + rng.below(95) as u8).collect();
+            (0..REPEATS).for_each(|_| pool.extend_from_slice(&piece));
         }
         Values { pool, len }
     }

@@ -1,7 +1,7 @@
 //! The page.
 
 use super::summary::{Cell, Line, Summary};
-use super::terminal::{is_comparison, value_text};
+use super::terminal::{is_comparison, ratio_text, value_text};
 use super::{Raw, number};
 use crate::data::KeyShape;
 use std::fmt::Write;
@@ -114,7 +114,7 @@ fn section(page: &mut String, title: &str, about: &str, summary: &Summary, rende
         fields.extend(summary.engines.iter().map(|e| text(row, e).unwrap_or_else(|| "-".into())));
         if with_ratio {
             fields.push(row.best_neighbour().map_or("-".into(), |(name, _)| name.to_string()));
-            fields.push(row.ratio().map_or("-".into(), |r| format!("**{r:.2}**")));
+            fields.push(row.ratio().map_or("-".into(), |r| format!("**{}**", ratio_text(r))));
             fields.push(row.row.goal().map_or(String::new(), |g| format!("{g:.2}")));
         }
         line(page, &fields);
@@ -134,7 +134,7 @@ fn losses(page: &mut String, summary: &Summary) {
         .filter(|line| line.ratio().is_some_and(|r| r < 1.0))
         .filter_map(|line| {
             let (name, _) = line.best_neighbour()?;
-            Some(format!("{} ({name}, {:.2})", line.row, line.ratio()?))
+            Some(format!("{} ({name}, {})", line.row, ratio_text(line.ratio()?)))
         })
         .collect();
     match behind.is_empty() {

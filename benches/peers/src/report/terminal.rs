@@ -44,7 +44,7 @@ fn ratio_field(line: &Line) -> Field {
         _ if ratio >= 1.0 => Color::Yellow,
         _ => Color::Red,
     };
-    Field::new(format!("{ratio:.2}")).fg(color)
+    Field::new(ratio_text(ratio)).fg(color)
 }
 
 /// The value with its marks: `*` stopped by the clock, `†` lost records.
@@ -52,7 +52,16 @@ pub fn value_text(line: &Line, cell: &Cell) -> String {
     let unit = if line.unit() == Unit::Millis { " ms" } else { "" };
     let capped = if cell.median.capped { "*" } else { "" };
     let lost = if cell.lost_records() > 0.0 { "†" } else { "" };
-    format!("{}{unit}{capped}{lost}", number(cell.median.value))
+    let value = match line.unit() {
+        Unit::Millis if cell.median.value >= 999.5 => format!("{:.0}", cell.median.value),
+        _ => number(cell.median.value),
+    };
+    format!("{value}{unit}{capped}{lost}")
+}
+
+/// A ratio in two digits behind the point, or in two that say something.
+pub fn ratio_text(ratio: f64) -> String {
+    if ratio < 0.1 { format!("{ratio:.4}") } else { format!("{ratio:.2}") }
 }
 
 /// True if the line has both sides of the comparison.
