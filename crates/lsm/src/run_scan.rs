@@ -140,7 +140,6 @@ impl RunScan {
     #[inline]
     fn noted(&mut self, done: Result<()>) -> Result<()> {
         done.inspect_err(|e| {
-            base::probe!("iterator failed");
             self.state = State::Failed(e.clone());
         })
     }
