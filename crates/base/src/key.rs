@@ -122,7 +122,8 @@ pub fn unpack_trailer(trailer: u64) -> Option<(SeqNo, ValueKind)> {
 impl Ord for InternalKey<'_> {
     #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        self.user_key.cmp(other.user_key).then_with(|| other.trailer().cmp(&self.trailer()))
+        crate::bytes::order(self.user_key, other.user_key)
+            .then_with(|| other.trailer().cmp(&self.trailer()))
     }
 }
 

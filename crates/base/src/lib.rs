@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod bytes;
 pub mod checksum;
 pub mod clock;
 pub mod coding;

@@ -4,8 +4,8 @@
 //! its reader a lock and a reference count. Reads go through the same few runs all the time, so a view keeps for each of
 //! them the first bytes of all bounds in one array, and the readers it has met.
 
-use base::Result;
 use base::key::head;
+use base::{Result, bytes};
 use manifest::{Run, TableMeta, Version};
 use sstable::{PinnedTable, TableCache, TableReader};
 use std::collections::HashMap;
@@ -91,7 +91,7 @@ impl OpenRun {
     /// Number of the one table that may hold `user_key`.
     #[inline]
     pub(crate) fn find(&self, user_key: &[u8]) -> Option<usize> {
-        let wanted = head(user_key.strip_prefix(&self.common[..])?);
+        let wanted = self.head_of(user_key)?;
         let at = self.uppers.partition_point(|&upper| upper < wanted);
         let (lower, upper) = (*self.lowers.get(at)?, *self.uppers.get(at)?);
         if lower < wanted && wanted < upper {
@@ -101,6 +101,13 @@ impl OpenRun {
             return None;
         }
         self.find_by_whole_keys(user_key)
+    }
+
+    /// What the arrays hold of a key; `None` if it lies outside of the run.
+    #[inline]
+    fn head_of(&self, user_key: &[u8]) -> Option<u64> {
+        let inside = bytes::starts_with(user_key, &self.common);
+        inside.then(|| head(user_key.get(self.common.len()..).unwrap_or_default()))
     }
 
     #[cold]
@@ -120,7 +127,7 @@ impl OpenRun {
     /// As [`first_at_or_after`](Self::first_at_or_after), where the first bytes say it all.
     #[inline]
     fn find_quick(&self, user_key: &[u8]) -> Option<usize> {
-        let wanted = head(user_key.strip_prefix(&self.common[..])?);
+        let wanted = self.head_of(user_key)?;
         let at = self.uppers.partition_point(|&upper| upper < wanted);
         (wanted < *self.uppers.get(at)?).then_some(at)
     }

@@ -214,7 +214,7 @@ impl MergedScan {
             if !below_upper(&self.bounds.1, entry.user_key) {
                 break;
             }
-            if entry.seq > self.seq || (skip && entry.user_key == &self.key[..]) {
+            if entry.seq > self.seq || (skip && base::bytes::same(entry.user_key, &self.key)) {
                 self.merge.next()?;
                 continue;
             }

@@ -6,6 +6,7 @@ use crate::index::{Index, Place, tag};
 use crate::iter::MemtableIterator;
 use crate::order::Order;
 use crate::tombstones::Tombstones;
+use base::bytes;
 use base::key::unpack_trailer;
 use base::sync::leaf::Mutex;
 use base::sync::leaf::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -91,7 +92,7 @@ impl Memtable {
     pub fn insert(&self, hash: u64, key: InternalKey<'_>, value: &[u8]) {
         let tag = tag(hash);
         let mut writer = self.writer.0.lock();
-        let is_key = |r: Ref| self.arena.record(r).key() == key.user_key;
+        let is_key = |r: Ref| bytes::same(self.arena.record(r).key(), key.user_key);
         let place = self.index.place(writer.keys, tag, is_key);
         let mut append = |l: Links| {
             self.arena.append(&mut writer.appender, l, key.trailer(), key.user_key, value)
@@ -195,7 +196,8 @@ impl Memtable {
 
     #[inline]
     fn head(&self, hash: u64, user_key: &[u8]) -> Option<Record<'_>> {
-        let head = self.index.get(tag(hash), |r| self.arena.record(r).key() == user_key)?;
+        let head =
+            self.index.get(tag(hash), |r| bytes::same(self.arena.record(r).key(), user_key))?;
         Some(self.arena.record(head))
     }
 

@@ -25,6 +25,7 @@
 use crate::block::common_prefix;
 use crate::envelope::{Handle, TRAILER_LEN};
 use base::InternalKey;
+use base::bytes;
 use base::coding::{Reader, put_varint};
 use base::key::head;
 use base::limits::KEY_BYTES_MAX;
@@ -242,10 +243,10 @@ impl Index {
     /// The first block whose separator is at or after `target`; [`len`](Self::len) if there is none.
     #[inline]
     pub(crate) fn find(&self, target: InternalKey<'_>) -> usize {
-        let Some(rest) = target.user_key.strip_prefix(&self.common[..]) else {
+        if !bytes::starts_with(target.user_key, &self.common) {
             return if target.user_key < &self.common[..] { 0 } else { self.len() };
-        };
-        let wanted = head(rest);
+        }
+        let wanted = head(target.user_key.get(self.common.len()..).unwrap_or_default());
         let low = self.heads.partition_point(|&h| h < wanted);
         if self.heads.get(low) != Some(&wanted) {
             return low;

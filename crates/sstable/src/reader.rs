@@ -288,11 +288,17 @@ impl TableReader {
         if !self.may_contain(hash) || self.sequence.is_some_and(|seq| seq > snapshot) {
             return Ok(None);
         }
-        let at = self.find_block(user_key, snapshot)?;
-        match at.block() {
-            Some(block) => self.look(block, at.number, hash, user_key, snapshot, take),
-            None => Ok(None),
+        let Indexed { index, slots } = self.indexed()?;
+        let number = index.find(InternalKey::seek_at(user_key, snapshot));
+        if let Some(lent) = slots.get(number)
+            && let Some(resident) = &*lent
+        {
+            self.cache.count(true);
+            return self.look(resident.touch(), number, hash, user_key, snapshot, take);
         }
+        let Some(handle) = index.handle(number) else { return Ok(None) };
+        let block = self.load_block(number, handle, CacheHint::Fill)?;
+        self.look(&block, number, hash, user_key, snapshot, take)
     }
 
     /// Searches one block.

@@ -2,7 +2,7 @@
 
 use super::builder::common_prefix;
 use super::{Block, Found, Raw, tag_of};
-use base::{InternalKey, SeqNo};
+use base::{InternalKey, SeqNo, bytes};
 use std::cmp::Ordering;
 
 /// Versions of one key looked at one by one before a binary search takes over.
@@ -114,14 +114,14 @@ impl Block {
             return Some(false);
         }
         let (prefix, suffix) = user_key.split_at_checked(raw.shared)?;
-        if suffix != self.data.get(raw.suffix..raw.value)? {
+        if !bytes::same(suffix, self.data.get(raw.suffix..raw.value)?) {
             return Some(false);
         }
         if prefix.is_empty() {
             return Some(true);
         }
         let restart = self.restart_key(i - i % self.interval)?;
-        Some(restart.get(..raw.shared)? == prefix)
+        Some(bytes::same(restart.get(..raw.shared)?, prefix))
     }
 
     /// From the first version of a key, at `i`, to the newest one at or below `snapshot`.
@@ -164,7 +164,7 @@ impl Block {
 /// Internal key order: bytes ascending, trailers descending.
 #[inline]
 fn compare(key: &[u8], target: &[u8], trailer: u64, target_trailer: u64) -> Ordering {
-    key.cmp(target).then_with(|| target_trailer.cmp(&trailer))
+    bytes::order(key, target).then_with(|| target_trailer.cmp(&trailer))
 }
 
 /// The first of `low..high` for which `before` is false.
