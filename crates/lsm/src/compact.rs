@@ -304,6 +304,9 @@ impl Engine {
                 return Some(self.health.check_writable());
             }
             self.is_idle().then_some(Ok(()))
-        })
+        })?;
+        // The last job may have ended while it still held the tables that it replaced.
+        self.purge();
+        Ok(())
     }
 }
