@@ -478,7 +478,8 @@ impl Engine {
         drop(self.sync_if_due());
         self.watch_quiet();
         let retry = self.health.retrying().is_some();
-        if retry && self.segments.wants_spare() {
+        if self.segments.wants_spare() {
+            // The job that was asked for it may wait behind a long flush, and a writer would have to make it.
             drop(self.provide_segment(0));
         }
         if retry || count.is_multiple_of(16) {
