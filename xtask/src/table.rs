@@ -26,12 +26,18 @@ pub(crate) fn print(outcomes: &[Outcome]) {
     println!("{:10} {total:.1} s", "together");
 }
 
-/// Which states of the engine were reached, and which never.
-pub(crate) fn print_probes(probes: &[(&'static str, u64)]) {
+/// Prints which states of the engine were reached, and which never; true if those are `floor` at least.
+pub(crate) fn print_probes(probes: &[(&'static str, u64)], floor: usize) -> bool {
     if probes.is_empty() {
-        return;
+        return true;
     }
     let missed: Vec<_> =
         probes.iter().filter(|(_, hits)| *hits == 0).map(|(name, _)| name).collect();
-    println!("probes: {} of {} hit; never: {missed:?}", probes.len() - missed.len(), probes.len());
+    let hit = probes.len() - missed.len();
+    let goal = if floor == 0 { String::new() } else { format!(", goal {floor}") };
+    println!("probes: {hit} of {} hit{goal}; never: {missed:?}", probes.len());
+    if hit < floor {
+        eprintln!("\nSHORT probes: {hit}, goal {floor}");
+    }
+    hit >= floor
 }

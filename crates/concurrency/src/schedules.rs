@@ -231,7 +231,7 @@ fn batch(scenario: &'static Scenario, order: Order, seed: u64) -> u64 {
         Err(panic) => {
             eprintln!(
                 "FAILED: scenario {} order {order:?} seed {seed}; again: \
-                 cargo run --release -p esker-concurrency -- 1 {} {seed}",
+                 cargo xtask torture schedule --seed {seed} --part {}",
                 scenario.name, scenario.name
             );
             std::panic::resume_unwind(panic)

@@ -34,8 +34,15 @@ pub fn manifest_replay(data: &[u8]) {
             }
             1 => {
                 let edits = 1 + source.below(UNREPAIRED_BYTES_MAX);
-                let disk = history.damaged(|file| edit(&mut source, file, 0..usize::MAX, edits, 1));
-                history.recovered(&disk, 0, false);
+                let mut is_in_place = false;
+                let disk = history.damaged(|file| {
+                    let len = file.len();
+                    edit(&mut source, file, 0..usize::MAX, edits, 1);
+                    is_in_place = edits == 1 && file.len() == len;
+                });
+                // Each record says that what came before it was synced: one bad byte hides the last edit at most.
+                let floor = if is_in_place { last.saturating_sub(1) } else { 0 };
+                history.recovered(&disk, floor, false);
             }
             2 => {
                 let cut = usize::from(source.u16());

@@ -79,7 +79,7 @@ impl Engine {
         let options =
             ManifestOptions { rotate_bytes: self.options.manifest_rotate_bytes, read_only: false };
         Manifest::create(Arc::clone(&self.fs), target, &state, num, options)?;
-        sync_parents(&*self.fs, target)
+        if base::planted::is(52) { Ok(()) } else { sync_parents(&*self.fs, target) }
     }
 
     fn link(&self, name: FileName, target: &Path) -> Result<()> {

@@ -28,7 +28,9 @@ impl Engine {
         self.limiter.stop();
         self.event.notify();
         self.executor.shutdown();
-        self.wait_for_calls();
+        if !base::planted::is(57) {
+            self.wait_for_calls();
+        }
         let ended = self.end_log();
         self.delete_recycled();
         self.purge();

@@ -216,6 +216,9 @@ impl Engine {
             if durability != Durability::Sync && synced > durable {
                 base::probe!("write behind one that waits for its sync");
             }
+            if base::planted::is(55) {
+                self.freeze_full(&commit, trees);
+            }
             self.commits.enqueue(Unpublished { synced, last_seq: last }, durable);
             // After that: a flush that finds this write must find it published, or it would drop versions for it that
             // the next snapshot reads.

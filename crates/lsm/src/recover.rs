@@ -482,6 +482,9 @@ impl Engine {
             // The job that was asked for it may wait behind a long flush, and a writer would have to make it.
             drop(self.provide_segment(0));
         }
+        if retry {
+            self.retry_trim();
+        }
         if retry || count.is_multiple_of(16) {
             self.queue_reserve();
             for tree in self.all_trees() {

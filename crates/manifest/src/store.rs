@@ -323,8 +323,12 @@ impl Manifest {
         let bytes = new_file(num, state, self.part_bytes)?;
         let mut file = self.fs.create(&path).context("create", &path)?;
         file.append(&bytes).context("append", &path)?;
-        file.sync().map_err(|e| sync_failed("sync", &path, e))?;
-        self.fs.sync_dir(&self.dir).map_err(|e| sync_failed("sync_dir", &self.dir, e))?;
+        if !base::planted::is(58) {
+            file.sync().map_err(|e| sync_failed("sync", &path, e))?;
+        }
+        if !base::planted::is(59) {
+            self.fs.sync_dir(&self.dir).map_err(|e| sync_failed("sync_dir", &self.dir, e))?;
+        }
         let len = bytes.len() as u64;
         Current { manifest: num, db_id: self.db_id, len }.write(&*self.fs, &self.dir)?;
         (self.num, self.file, self.health) = (num, Some(file), Health::Clean);

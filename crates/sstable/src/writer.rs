@@ -185,7 +185,8 @@ impl TableWriter {
         p.seq_max = p.seq_max.max(key.seq);
         if !same_key {
             p.user_keys += 1;
-            if let Some(filter) = &mut self.filter {
+            let forgotten = base::planted::is(60) && hash.is_multiple_of(1000);
+            if let Some(filter) = self.filter.as_mut().filter(|_| !forgotten) {
                 filter.add(hash);
             }
         }

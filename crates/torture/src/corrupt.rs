@@ -5,6 +5,7 @@
 //! key, a panic, a huge allocation, or a change to the damaged file. What a read meets, `verify` must find.
 
 mod base;
+mod blocks;
 mod judge;
 mod mutate;
 
@@ -82,7 +83,10 @@ fn sweep(config: &Config<'_>, part: &Part) -> Result<Counts, String> {
     }
     let mut sweep = Sweep::new(&base, part.slice);
     match part.of_each_byte {
-        0 => whole_files(&mut sweep),
+        0 => {
+            whole_files(&mut sweep);
+            blocks::exchanged_blocks(&mut sweep);
+        }
         count => every_byte(&mut sweep, count),
     }
     sweep.finish()

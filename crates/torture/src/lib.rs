@@ -9,6 +9,7 @@
 //! | `fuzz` | the kept inputs of the fuzz targets, and mutations of them |
 //! | `schedule` | thread schedules, drawn and enumerated |
 //! | `kill` | a real process on a real disk, killed; and a disk that is really full |
+//! | `planted` | known bugs put back one by one: the families above must notice each |
 //!
 //! `cargo xtask torture [FAMILY..] --size quick|change|night [--seed S]` runs them; the tests of this crate run `quick`.
 //! A seed replays one run, but for `kill`, where the moment of the kill is up to the machine.
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod caught;
+mod child;
 mod corrupt;
 mod crash;
 mod fault;
@@ -26,10 +28,12 @@ mod kill;
 mod meta;
 pub mod planted;
 mod pool;
+mod probes;
 mod schedule;
 mod store;
 
 pub use kill::child_if_asked;
+pub use probes::probes;
 
 use std::fmt;
 
@@ -94,6 +98,8 @@ pub struct Config<'a> {
     pub threads: usize,
     /// Expect what is wrong: the family must fail.
     pub canary: bool,
+    /// Make a failing list of operations shorter before it is told.
+    pub shrink: bool,
     /// Who is told.
     pub progress: &'a dyn Progress,
 }
@@ -114,7 +120,15 @@ impl Config<'_> {
     /// Everything of a size on two threads.
     #[must_use]
     pub fn new(size: Size) -> Config<'static> {
-        Config { size, seed: None, part: None, threads: 2, canary: false, progress: &Silent }
+        Config {
+            size,
+            seed: None,
+            part: None,
+            threads: 2,
+            canary: false,
+            shrink: true,
+            progress: &Silent,
+        }
     }
 
     /// The seeds to run: those asked for, or the first `count`.
@@ -229,17 +243,8 @@ pub const FAMILIES: &[Family] = &[
     fuzz::FAMILY,
     schedule::FAMILY,
     kill::FAMILY,
+    planted::FAMILY,
 ];
-
-/// States of the engine that runs should reach, and how often those of this process did; empty without the feature
-/// `probes`.
-#[must_use]
-pub fn probes() -> Vec<(&'static str, u64)> {
-    #[cfg(feature = "probes")]
-    return base::probe::hits();
-    #[cfg(not(feature = "probes"))]
-    Vec::new()
-}
 
 /// The family of this name.
 #[must_use]

@@ -72,8 +72,11 @@ fn one_seed(config: &Config<'_>, seed: u64) -> Result<Tally, Failure> {
             Ok(tally) => sum.add(&tally),
             Err((begun, message)) => {
                 let detail = format!("option set {number}, operation {begun} of {OPS}: {message}");
-                let shrunk = Shrunk::find(case, list[..begun].to_vec(), message);
                 let failure = Failure::new(NAME, config, seed, None, detail);
+                if !config.shrink {
+                    return Err(failure);
+                }
+                let shrunk = Shrunk::find(case, list[..begun].to_vec(), message);
                 return Err(Failure { shrunk: Some(shrunk.text()), ..failure });
             }
         }

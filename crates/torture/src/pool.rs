@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A part that says nothing for so long hangs.
-const SILENCE_MAX: Duration = Duration::from_secs(180);
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// What a thread is at, and how often it has said so.
 #[derive(Debug, Default)]

@@ -41,9 +41,21 @@ macro_rules! families {
 }
 families!(crash fault meta corrupt fuzz kill);
 
-#[test]
-fn schedule() {
-    quick("schedule");
+/// These compile programs of their own: `cargo xtask torture schedule planted` runs them.
+mod with_builds {
+    #[test]
+    #[ignore = "compiles for the checkers: cargo xtask torture schedule"]
+    fn schedule() {
+        super::quick("schedule");
+        super::notices("schedule");
+    }
+
+    #[test]
+    #[ignore = "compiles the planted bugs: cargo xtask torture planted"]
+    fn planted() {
+        super::quick("planted");
+        super::notices("planted");
+    }
 }
 
 /// The process that `kill` kills; does nothing unless it was started as one.

@@ -66,13 +66,13 @@ impl MemFs {
 
     /// A running system on `disk`; everything on it counts as durable, nothing is open.
     fn from_disk(disk: Disk) -> Self {
-        let state = State {
-            moment: Moment::start(disk),
-            open: BTreeMap::new(),
-            locked: BTreeSet::new(),
-            ops: 0,
-            history: None,
-        };
+        Self::from_moment(Moment::start(disk))
+    }
+
+    /// A running system at `moment`; nothing is open.
+    fn from_moment(moment: Moment) -> Self {
+        let state =
+            State { moment, open: BTreeMap::new(), locked: BTreeSet::new(), ops: 0, history: None };
         Self { shared: Arc::new(Shared { state: Mutex::new(state) }) }
     }
 

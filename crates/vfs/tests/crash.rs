@@ -422,3 +422,13 @@ fn removed_files_are_forgotten_after_the_directory_sync() {
     assert!(fs.files().is_empty());
     assert_eq!(fs.total_bytes(), 0);
 }
+
+#[test]
+fn a_kill_keeps_everything_but_a_later_power_cut_need_not() {
+    let fs = disk(&[("synced", b"old")]);
+    append(&fs, "synced", b"new");
+    let left = fs.snapshot().kill();
+    assert_eq!(left.read_file(&path("synced")).unwrap(), b"oldnew");
+    let after = left.crash(CrashProfile::DropAll, 0);
+    assert_eq!(after.read_file(&path("synced")).unwrap(), b"old");
+}

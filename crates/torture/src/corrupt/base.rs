@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a healthy disk in memory")]
 
 use crate::store::{CATALOG, DIR, compressed, number_of, open, small_options, tiered};
-use lsm::{Compression, Keyspace, KeyspaceOptions, Options};
+use lsm::{Compression, Db, Keyspace, KeyspaceOptions, Options};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use vfs::{CrashProfile, MemFs};
 pub(super) struct Variant {
     pub(super) name: &'static str,
     options: fn() -> Options,
-    /// Closed, not killed: its log is empty.
+    /// Closed, and opened again without a write: its log is empty.
     is_closed: bool,
 }
 
@@ -149,13 +149,15 @@ pub(super) fn build(variant: &Variant) -> Base {
     for i in 0..3 {
         put(&mut oracle, &default, format!("tail{i:02}"), 600);
     }
+    let mut again = None;
     if variant.is_closed {
         db.close().unwrap();
         let all = oracle.model().commits();
         oracle.sync(all);
+        again = Some(change_names(&fs, &options, &mut oracle));
     }
     let image = fs.crash(CrashProfile::KeepAll, 0);
-    drop((db, default, k1, k2));
+    drop((db, default, k1, k2, again));
     let older = [early, middle].iter().flat_map(|old| older_files(old, &image)).collect();
     let mut keys: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
     for (number, key, _) in oracle.model().history().filter(|(n, ..)| *n != CATALOG) {
@@ -166,6 +168,20 @@ pub(super) fn build(variant: &Variant) -> Base {
     }
     let (floor, state) = (oracle.synced(), oracle.model().current().clone());
     Base { fs: image, older, options, oracle, floor, state, keys }
+}
+
+/// Edits at the end of the manifest that no other file tells of; each proves that the one before was synced. The database
+/// stays open: a close would note how long the manifest is.
+fn change_names(fs: &MemFs, options: &Options, oracle: &mut Oracle) -> Db {
+    let (db, _executor) = open(Arc::new(fs.clone()), DIR, options, 4).unwrap();
+    let commit = oracle.issue(&[ModelOp::put(CATALOG, "k2", "")]);
+    db.keyspace("k2", KeyspaceOptions::new()).unwrap();
+    oracle.sync(commit);
+    let commit =
+        oracle.issue(&[ModelOp::delete(CATALOG, "k3"), ModelOp::delete_range(3, Vec::new()..)]);
+    db.drop_keyspace("k3").unwrap();
+    oracle.sync(commit);
+    db
 }
 
 fn older_files(old: &MemFs, new: &MemFs) -> Vec<(PathBuf, Vec<u8>)> {

@@ -30,7 +30,7 @@ pub(super) struct Counts {
 
 /// Applies its share of the mutations to copies of one base and judges them, collecting what is wrong.
 pub(super) struct Sweep<'a> {
-    base: &'a Base,
+    pub(super) base: &'a Base,
     /// This one of so many.
     slice: (u64, u64),
     met: u64,
@@ -43,7 +43,7 @@ impl<'a> Sweep<'a> {
         Sweep { base, slice, met: 0, counts: Counts::default(), wrong: BTreeMap::new() }
     }
 
-    fn try_one(&mut self, what: &str, target: &Path, damage: impl FnOnce(&MemFs)) {
+    pub(super) fn try_one(&mut self, what: &str, target: &Path, damage: impl FnOnce(&MemFs)) {
         self.met += 1;
         if self.met % self.slice.1 != self.slice.0 {
             return;
@@ -59,6 +59,9 @@ impl<'a> Sweep<'a> {
             judged
         });
         match judged.and_then(|judged| judged) {
+            Ok(Outcome::NamesRolledBack) if what.starts_with("byte") => {
+                self.note_wrong(what, target, "a byte of the manifest hides whole edits");
+            }
             Ok(outcome) => self.counts.note(outcome),
             Err(wrong) => self.note_wrong(what, target, &wrong),
         }

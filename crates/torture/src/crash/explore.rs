@@ -37,7 +37,7 @@ impl std::ops::AddAssign for Counts {
 /// How much to look at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
-    /// One image in so many is crashed again inside its recovery.
+    /// Every image is crashed again inside its recovery; one in so many inside that and the writes behind it, several times.
     pub(crate) nest_every: u64,
     /// Images taken of each such recovery.
     pub(crate) nested_images: usize,
@@ -92,7 +92,7 @@ impl Explorer<'_> {
                 let image = self.rng.next_u64();
                 beat(|| format!("{:?} {profile:?} {image}", snapshot.op()));
                 let checked = caught(|| {
-                    let disk = || snapshot.crash(profile, image);
+                    let disk = || disk_after(snapshot, profile, image);
                     self.image(&disk, profile, &run.oracle, promise, &run.copies, snapshot, 0)
                 });
                 if let Err(wrong) = checked.and_then(|result| result) {
@@ -127,12 +127,14 @@ impl Explorer<'_> {
         }
         let first = disk();
         first.set_capacity(None);
+        first.start_recording();
         if profile == CrashProfile::LyingDisk {
             return self.lying(&first);
         }
         let floor = if profile == CrashProfile::KeepAll { promise.acked } else { promise.synced };
         let (db, executor) = open(Arc::new(first.clone()), DIR, self.options, 7)
             .map_err(|e| format!("open: {}", show(&e)))?;
+        let recovery = first.take_history();
         let state = read_state(&db).map_err(|e| format!("read: {}", show(&e)))?;
         let prefix = oracle.check(&state, floor, promise.issued)?;
         check_files(&first, DIR)?;
@@ -151,10 +153,45 @@ impl Explorer<'_> {
             self.is_durable(&first, oracle, prefix).map_err(|e| format!("after close: {e}"))?;
         }
         self.copies(&first, oracle, copies, snapshot)?;
+        // Until its open has returned nothing more is promised of the rest of a kill than before.
+        let kept = match profile {
+            CrashProfile::KeepAll => promise,
+            _ => Promise { issued: prefix, acked: prefix, synced: prefix },
+        };
+        if depth == 0 && !recovery.is_empty() {
+            self.again(&recovery, oracle, kept, prefix)?;
+        }
         if depth < 2 && self.rng.below(self.effort.nest_every) == 0 {
-            self.nested(disk(), oracle, prefix, depth)?;
+            self.nested(disk(), oracle, kept, prefix, depth)?;
         }
         Ok(())
+    }
+
+    /// Cuts the power once inside the recovery that showed `prefix`: it must show the same then, or what `kept` says.
+    fn again(
+        &mut self,
+        recovery: &[Snapshot],
+        oracle: &Oracle,
+        kept: Promise,
+        prefix: usize,
+    ) -> Result<(), String> {
+        self.counts.nested += 1;
+        let snapshot = self.rng.pick(recovery);
+        let profile = *self.rng.pick(&CrashProfile::ALL[..6]);
+        let seed = self.rng.next_u64();
+        let check = || {
+            let disk = disk_after(snapshot, profile, seed);
+            let (db, _) = open(Arc::new(disk.clone()), DIR, self.options, 6)
+                .map_err(|e| format!("open: {}", show(&e)))?;
+            let state = read_state(&db).map_err(|e| format!("read: {}", show(&e)))?;
+            let floor = if profile == CrashProfile::KeepAll { kept.acked } else { kept.synced };
+            oracle.check(&state, floor, prefix)?;
+            check_files(&disk, DIR)
+        };
+        check().map_err(|e: String| {
+            let op = snapshot.op();
+            format!("crash again in the recovery, after {op:?} {profile:?} {seed}: {e}")
+        })
     }
 
     /// Damage may go unnoticed only where a disk that lies made an older state whole again.
@@ -205,6 +242,7 @@ impl Explorer<'_> {
         &mut self,
         disk: MemFs,
         oracle: &Oracle,
+        kept: Promise,
         prefix: usize,
         depth: u32,
     ) -> Result<(), String> {
@@ -214,6 +252,7 @@ impl Explorer<'_> {
         disk.start_recording();
         let mut run = Driver::open(disk, self.options, oracle, self.rng.next_u64() >> 24)
             .map_err(|e| format!("nested open: {}", show(&e)))?;
+        let opened = run.fs.op_count();
         run.check_now().map_err(|e| format!("nested read: {}", show(&e)))?;
         for _ in 0..16 {
             run.act(&AFTER).map_err(|e| format!("nested write: {}", show(&e)))?;
@@ -225,13 +264,26 @@ impl Explorer<'_> {
             let snapshot = self.rng.pick(&history).clone();
             let profile = *self.rng.pick(&CrashProfile::ALL[..6]);
             let seed = self.rng.next_u64();
-            let promise = run.promise(snapshot.op().index);
-            let disk = || snapshot.crash(profile, seed);
+            let mut promise = run.promise(snapshot.op().index);
+            if snapshot.op().index + 1 < opened {
+                promise.acked = promise.acked.min(kept.acked);
+                promise.synced = promise.synced.min(kept.synced);
+            }
+            let disk = || disk_after(&snapshot, profile, seed);
             self.image(&disk, profile, &run.oracle, promise, &[], &snapshot, depth + 1).map_err(
                 |e| format!("crash again after {:?} {profile:?} {seed}: {e}", snapshot.op()),
             )?;
         }
         Ok(())
+    }
+}
+
+/// What is left after `snapshot`. A kill keeps everything, but a power cut during the recovery may yet take what was never
+/// synced.
+fn disk_after(snapshot: &Snapshot, profile: CrashProfile, seed: u64) -> MemFs {
+    match profile {
+        CrashProfile::KeepAll => snapshot.kill(),
+        _ => snapshot.crash(profile, seed),
     }
 }
 

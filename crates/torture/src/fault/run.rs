@@ -1,15 +1,29 @@
 //! One scripted run under one fault, and what it was told.
 
 use super::Shape;
+use crate::caught::ON_PURPOSE;
 use crate::store::{CATALOG, DIR, check_files, is_sync_failed, number_of, open, read_state, show};
 use lsm::executor::ManualExecutor;
 use lsm::{Db, Durability, Error, Health, KeyspaceOptions, Options, Result};
+use std::cell::Cell;
 use std::sync::Arc;
 use testkit::model::ModelOp;
 use testkit::oracle::Oracle;
 use testkit::rng::Rng;
 use testkit::value::value_for;
 use vfs::{CrashProfile, FaultFs, FaultPlan, MemFs};
+
+thread_local! {
+    static IS_IN_JOB: Cell<bool> = const { Cell::new(false) };
+    static HAS_PANICKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Panics once in a run, if called from a background job.
+pub(super) fn panic_in_a_job() {
+    if IS_IN_JOB.get() && !HAS_PANICKED.replace(true) {
+        panic!("{ON_PURPOSE}");
+    }
+}
 
 /// A run under faults, and what it was told.
 pub(super) struct Run {
@@ -45,6 +59,7 @@ impl Run {
         let mem = MemFs::new();
         let fs = FaultFs::over_mem(mem.clone());
         fault.into_iter().for_each(|plan| fs.inject(plan));
+        HAS_PANICKED.set(false);
         Run {
             mem,
             fs,
@@ -67,6 +82,11 @@ impl Run {
     /// True if nothing stopped it and something was acknowledged.
     pub(super) fn is_healthy(&self) -> bool {
         self.stopped.is_none() && self.acked > 0
+    }
+
+    /// True if a background job panicked.
+    pub(super) fn has_panicked(&self) -> bool {
+        HAS_PANICKED.get()
     }
 
     fn db(&self) -> Option<Db> {
@@ -107,6 +127,9 @@ impl Run {
 
     fn note(&mut self, e: &Error) {
         match e {
+            Error::Poisoned { .. } if self.has_panicked() => {
+                self.stopped.get_or_insert(e.clone());
+            }
             Error::Poisoned { detail } => panic!("poisoned: {detail}"),
             Error::InvalidArgument { .. } => {
                 panic!("a fault is taken for a wrong call: {}", show(e))
@@ -260,8 +283,15 @@ impl Run {
     }
 
     fn step(&mut self) {
-        if let Some((_, executor)) = &self.open {
+        if let Some((db, executor)) = &self.open {
+            let before = self.has_panicked();
+            IS_IN_JOB.set(true);
             executor.step(0);
+            IS_IN_JOB.set(false);
+            assert!(
+                before || !self.has_panicked() || !db.health().is_healthy(),
+                "a job panicked, and writes go on"
+            );
         }
         self.look();
     }

@@ -3,6 +3,7 @@
 use super::child::{apply, counter, open, write_of};
 use super::{Aim, CHILD, TEST};
 use crate::pool::beat;
+use crate::probes::noted;
 use crate::store::{CATALOG, read_state, show};
 use lsm::KeyspaceOptions;
 use std::io::{BufRead, BufReader, Read};
@@ -48,7 +49,8 @@ impl Heard {
 
 /// Starts a writer, waits until it is about to do what is aimed at, and kills it a moment later.
 fn run_and_kill(dir: &Path, aim: Aim, rng: &mut Rng) -> Heard {
-    let mut child = Command::new(std::env::current_exe().expect("own path"))
+    let mut command = Command::new(std::env::current_exe().expect("own path"));
+    let mut child = noted(&mut command)
         .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
         .env(CHILD, dir)
         .stdout(Stdio::piped())

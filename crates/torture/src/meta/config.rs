@@ -211,6 +211,8 @@ impl OptionSet {
             .log_bytes_max(choice.segment * choice.segments)
             .open_files_max(choice.open_files)
             .manifest_rotate_bytes(choice.manifest)
+            // Never waits: time stands still here.
+            .rate_limit_bytes_per_second(1 << 40)
     }
 
     /// Options of one keyspace; some are left to the database.

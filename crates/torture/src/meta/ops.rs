@@ -27,6 +27,8 @@ pub(crate) enum Op {
     Cas(usize, Vec<u8>, bool, Option<usize>),
     Batch(Vec<BatchPart>, Option<Durability>),
     Ingest(usize, Vec<(Vec<u8>, usize)>),
+    /// Keyspace, how many, and what their keys begin with: many pairs come, are read, and go.
+    Bulk(usize, u32, u64),
     Get(usize, Vec<u8>),
     MultiGet(usize, Vec<Vec<u8>>),
     Scan(usize, Bounds, u64),
@@ -77,8 +79,8 @@ pub(crate) struct Trouble {
     pub(crate) span: u32,
 }
 
-/// What can fail, without wrong bytes.
-pub(crate) fn faults() -> [Fault; 8] {
+/// What can fail; the last two, [`is_rot`], give wrong bytes.
+pub(crate) fn faults() -> [Fault; 10] {
     use SyncOutcome::{ErrorOnceThenOk, PageCleanCacheNew, PageReverted};
     [
         Fault::Eio,
@@ -89,7 +91,15 @@ pub(crate) fn faults() -> [Fault; 8] {
         Fault::SyncFailed(PageCleanCacheNew),
         Fault::SyncFailed(PageReverted),
         Fault::SyncFailed(ErrorOnceThenOk),
+        Fault::ShortRead,
+        Fault::BitRot,
     ]
+}
+
+/// True for what gives wrong bytes in place of an error: damage is reported then, and nothing may be opened, because what
+/// was never synced may pass for torn.
+pub(crate) fn is_rot(fault: usize) -> bool {
+    matches!(faults()[fault], Fault::ShortRead | Fault::BitRot)
 }
 
 /// The keys of one run: few, so that each has many versions, and of shapes that are hard.
@@ -111,7 +121,8 @@ pub(crate) fn universe(rng: &mut Rng) -> Vec<Vec<u8>> {
     if rng.chance(0.3) {
         keys.extend(edge_keys().into_iter().filter(|k| k.len() < 4096));
     }
-    if rng.chance(0.05) {
+    // Lists with the longest keys take twenty times as long.
+    if rng.chance(0.02) {
         keys.extend(edge_keys());
     }
     keys.sort();
@@ -196,7 +207,12 @@ impl Generator {
         }
         let i = self.rng.index(self.keys.len());
         let j = (i + self.rng.index(8)).min(self.keys.len() - 1);
-        (Bound::Included(self.keys[i].clone()), Bound::Excluded(self.keys[j].clone()))
+        let (from, to) = (self.keys[i].clone(), self.keys[j].clone());
+        let from = match self.rng.below(4) {
+            0 => Bound::Excluded(from),
+            _ => Bound::Included(from),
+        };
+        (from, if self.rng.below(3) == 0 { Bound::Included(to) } else { Bound::Excluded(to) })
     }
 
     fn batch(&mut self) -> Vec<BatchPart> {
@@ -232,8 +248,11 @@ impl Generator {
             494..580 => Op::Get(self.slot(), self.key()),
             580..610 => {
                 let mut count = *self.rng.pick(&[0, 1, 2, 10, 100]);
-                if self.rng.chance(0.01) {
-                    count = 4_096;
+                // Around the widths of counters.
+                match self.rng.below(2_000) {
+                    0 => count = *self.rng.pick(&[65_535, 65_536]),
+                    1..20 => count = *self.rng.pick(&[4_095, 4_096, 4_097, 8_193]),
+                    _ => {}
                 }
                 Op::MultiGet(self.slot(), (0..count).map(|_| self.key()).collect())
             }
@@ -268,7 +287,11 @@ impl Generator {
             955..958 => Op::Advance(self.rng.below(1 << 30)),
             958..960 => Op::Checkpoint(seed),
             960..962 => Op::Verify,
-            962..966 => Op::Metrics,
+            962..965 => Op::Metrics,
+            965 if self.rng.chance(0.5) => {
+                Op::Bulk(self.slot(), self.rng.range(1_000..4_000) as u32, seed)
+            }
+            965 => Op::Metrics,
             966..974 => Op::Create(self.rng.index(SLOTS), seed),
             974..978 => Op::DropSpace(1 + self.rng.index(SLOTS - 1)),
             978..980 => Op::Reopen(seed),

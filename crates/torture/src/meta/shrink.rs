@@ -5,6 +5,8 @@ use super::ops::Op;
 use super::{Case, run_list};
 use crate::pool::beat;
 
+/// Longer keys are told by their beginning and their length.
+const SHOWN_MAX: usize = 100;
 /// Runs spent on it.
 const TRIES: usize = 400;
 
@@ -118,6 +120,10 @@ fn readable(debug: &str) -> String {
         let (inside, behind) = after.split_once(']').unwrap_or((after, ""));
         let bytes: Result<Vec<u8>, _> = inside.split(", ").map(str::parse).collect();
         match bytes {
+            Ok(bytes) if bytes.len() > SHOWN_MAX => {
+                let head = bytes[..16].escape_ascii();
+                text += &format!("b\"{head}..\" of {} bytes", bytes.len());
+            }
             Ok(bytes) => text += &format!("b\"{}\"", bytes.escape_ascii()),
             Err(_) if inside.is_empty() => text += "b\"\"",
             Err(_) => {

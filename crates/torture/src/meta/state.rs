@@ -20,6 +20,22 @@ pub(crate) enum Change {
     DeleteRange(Bounds),
 }
 
+impl Change {
+    /// Bytes of a record of it, about, and not less.
+    pub(crate) fn size(&self) -> u64 {
+        let len = |bound: &Bound<Vec<u8>>| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => key.len(),
+            Bound::Unbounded => 0,
+        };
+        let bytes = match self {
+            Change::Put(key, value) => key.len() + value.len(),
+            Change::Delete(key) => key.len(),
+            Change::DeleteRange((from, to)) => len(from) + len(to),
+        };
+        bytes as u64 + 64
+    }
+}
+
 pub(crate) type Commit = Vec<(u32, Change)>;
 
 impl State {

@@ -2,6 +2,7 @@
 
 mod restart;
 mod upkeep;
+mod views;
 
 use super::Case;
 use super::config::OptionSet;
@@ -87,8 +88,12 @@ pub(super) struct World {
     snapshots: Vec<HeldSnapshot>,
     iters: Vec<HeldIter>,
     cursors: Vec<HeldCursor>,
+    /// Bytes of the largest commit: a segment of the log holds it whole.
+    largest: u64,
     /// Operations until the failing disk is healthy again.
     failing: Option<u32>,
+    /// It gives wrong bytes, which are reported as damage.
+    is_rotten: bool,
     /// The disk has failed at some time since the last open.
     has_failed: bool,
     /// Writes stopped: none may succeed before a reopen.
@@ -142,7 +147,9 @@ impl World {
             snapshots: Vec::new(),
             iters: Vec::new(),
             cursors: Vec::new(),
+            largest: 0,
             failing: None,
+            is_rotten: false,
             has_failed: false,
             stopped: Cell::new(false),
             sync_failed: Cell::new(false),
@@ -162,10 +169,19 @@ impl World {
         match result {
             Ok(value) => Some(value),
             Err(e) => {
-                assert!(self.failing.is_some() && is_of_disk(&e), "{what}: {}", show(&e));
+                assert!(self.failing.is_some() && self.excuses(&e), "{what}: {}", show(&e));
                 self.note(&e);
                 None
             }
+        }
+    }
+
+    /// True for what the disk, as it fails now, may be reported as.
+    fn excuses(&self, e: &Error) -> bool {
+        match e {
+            Error::WritesStopped { source } => self.excuses(source),
+            Error::Corruption { .. } => self.is_rotten,
+            e => is_of_disk(e),
         }
     }
 
@@ -223,6 +239,8 @@ impl World {
             }
             return;
         }
+        let sizes = commit.iter().map(|(_, change)| change.size());
+        self.largest = self.largest.max(sizes.sum());
         if self.canary {
             commit.retain(|(_, c)| !matches!(c, Change::Put(_, v) if v.len() == CANARY_LEN));
         }
@@ -253,6 +271,7 @@ impl World {
             Op::Cas(slot, key, hit, new) => self.compare_and_swap(*slot, key, *hit, *new),
             Op::Batch(parts, durability) => self.batch(parts, *durability),
             Op::Ingest(slot, pairs) => self.ingest(*slot, pairs),
+            Op::Bulk(slot, count, seed) => self.bulk(*slot, *count, *seed),
             Op::Get(slot, key) => self.get(*slot, key),
             Op::MultiGet(slot, keys) => {
                 let space = self.space(*slot);
@@ -411,10 +430,31 @@ impl World {
         let changes = pairs.iter().map(|(k, v)| (id, Change::Put(k[..].into(), v.clone())));
         // One without pairs syncs nothing.
         let durability = if pairs.is_empty() { Durability::Memory } else { Durability::Sync };
+        let largest = self.largest;
         self.wrote("ingest", changes.collect(), Some(durability), done);
+        // It is not in the log.
+        self.largest = largest;
         for (key, _) in &pairs {
             self.get(slot, key);
         }
+    }
+
+    /// Many keys at once, so that what goes wrong for one in thousands shows.
+    fn bulk(&mut self, slot: usize, count: u32, seed: u64) {
+        let prefix = [&b"bulk"[..], &seed.to_be_bytes()].concat();
+        let key = |n: u32| [&prefix[..], &n.to_be_bytes()].concat();
+        let pairs: Vec<_> = (0..count).map(|n| (key(n), n as usize % 20)).collect();
+        self.ingest(slot, &pairs);
+        let keys: Vec<_> = (0..count + 50).map(key).collect();
+        let space = self.space(slot);
+        if let Some(found) = self.told("multi_get", space.handle.multi_get(&keys)) {
+            check_multi(&keys, &found, &self.history.now.map(space.id));
+        }
+        let end = [&b"bulk"[..], &seed.wrapping_add(1).max(seed).to_be_bytes(), b"\xff"].concat();
+        self.delete_range(
+            slot,
+            &(std::ops::Bound::Included(prefix), std::ops::Bound::Excluded(end)),
+        );
     }
 
     fn get(&self, slot: usize, key: &[u8]) {
@@ -456,79 +496,6 @@ impl World {
         let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
         let mut iter = HeldIter::new(space.handle.prefix(prefix), &map, &all);
         self.told("prefix", iter.read_all(&mut Rng::new(seed), false));
-    }
-
-    fn take_snapshot(&mut self) {
-        if self.snapshots.len() == 6 {
-            self.snapshots.remove(0);
-        }
-        self.snapshots.push(HeldSnapshot {
-            snapshot: self.db().snapshot(),
-            state: self.history.now.clone(),
-            spaces: self.spaces.iter().flatten().cloned().collect(),
-        });
-    }
-
-    fn held(&self, i: usize) -> Option<&HeldSnapshot> {
-        self.snapshots.get(i % self.snapshots.len().max(1))
-    }
-
-    /// Reads one keyspace of a snapshot, perhaps dropped since, or made since, in one of several ways.
-    fn read_snapshot(&self, i: usize, seed: u64) {
-        let Some(held) = self.held(i) else { return };
-        let mut rng = Rng::new(seed);
-        let space = match rng.chance(0.8) {
-            true => rng.pick(&held.spaces),
-            false => self.space(rng.index(SLOTS)),
-        };
-        let seen = self.seen(space, Some(held));
-        let view = held.snapshot.keyspace(&space.handle);
-        match rng.below(4) {
-            0 => drop(self.told("snapshot", seen.check_all())),
-            1 => {
-                if let Some(cursor) = self.told("cursor", view.cursor()) {
-                    self.told("walk", HeldCursor::new(cursor, seen.map).walk(&mut rng));
-                }
-            }
-            _ => {
-                let now = self.history.now.map(space.id);
-                let keys: Vec<_> = seen.map.keys().chain(now.keys()).map(|k| k.to_vec()).collect();
-                if let Some(found) = self.told("multi_get", view.multi_get(&keys)) {
-                    check_multi(&keys, &found, &seen.map);
-                }
-                for key in keys.iter().take(20) {
-                    if let Some(found) = self.told("get", view.get(key)) {
-                        check_value("snapshot", key, found.as_deref(), seen.map.get(&key[..]));
-                    }
-                }
-            }
-        }
-    }
-
-    fn open_iter(&mut self, slot: usize, from: Option<usize>, bounds: &Bounds) {
-        if is_inverted(bounds) {
-            return;
-        }
-        let seen = self.seen(self.space(slot), from.and_then(|i| self.held(i)));
-        let iter = HeldIter::new(seen.range(bounds), &seen.map, bounds);
-        if self.iters.len() == 6 {
-            self.iters.remove(0);
-        }
-        self.iters.push(iter);
-    }
-
-    fn open_cursor(&mut self, slot: usize, from: Option<usize>) {
-        let seen = self.seen(self.space(slot), from.and_then(|i| self.held(i)));
-        let cursor = match seen.snapshot {
-            Some(snapshot) => snapshot.keyspace(&seen.space.handle).cursor(),
-            None => seen.space.handle.cursor(),
-        };
-        let Some(cursor) = self.told("cursor", cursor) else { return };
-        let cursor = HeldCursor::new(cursor, seen.map);
-        if self.cursors.len() == 4 {
-            self.cursors.remove(0);
-        }
-        self.cursors.push(cursor);
     }
 }
 

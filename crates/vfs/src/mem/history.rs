@@ -73,6 +73,13 @@ impl Snapshot {
     pub fn crash(&self, profile: CrashProfile, seed: u64) -> MemFs {
         MemFs::from_disk(self.moment.crash(profile, seed))
     }
+
+    /// The disk as it is after a kill of all processes right here: everything written is there, nothing is open or locked,
+    /// and what was not synced still is not, so that a power cut may yet take it.
+    #[must_use]
+    pub fn kill(&self) -> MemFs {
+        MemFs::from_moment(self.moment.clone())
+    }
 }
 
 impl MemFs {

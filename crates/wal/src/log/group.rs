@@ -104,7 +104,10 @@ impl Log {
             base::probe!("sync over several segments");
         }
         for segment in files {
-            let synced = segment.file.sync().context("sync segment", &segment.path);
+            let synced = match base::planted::is(49) {
+                true => Ok(()),
+                false => segment.file.sync().context("sync segment", &segment.path),
+            };
             if synced.is_err() {
                 base::probe!("sync of the log failed");
             }

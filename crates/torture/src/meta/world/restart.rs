@@ -34,6 +34,9 @@ fn read_all(db: &Db) -> BTreeMap<String, Map> {
 impl World {
     /// Closes cleanly and opens again with other options; on a failing disk both may go wrong.
     pub(super) fn reopen(&mut self, seed: u64) {
+        if self.is_rotten {
+            self.heal();
+        }
         if self.failing.is_some() {
             return self.restart(seed);
         }
@@ -101,7 +104,7 @@ impl World {
     /// Looks whether writes stopped in the background.
     pub(super) fn look(&self) {
         if let Health::ReadOnly { reason } = self.db().health() {
-            assert!(is_of_disk(&reason), "writes stopped: {}", show(&reason));
+            assert!(self.excuses(&reason), "writes stopped: {}", show(&reason));
             self.note(&reason);
             self.stopped.set(true);
         }
@@ -112,6 +115,7 @@ impl World {
         self.fs.clear();
         self.failing = None;
         self.look();
+        self.is_rotten = false;
         self.check_all();
         if self.stopped.get() {
             self.tally.restarts += 1;
