@@ -63,7 +63,7 @@ const CRATES: &[(&str, u32, &[&str])] = &[
             TESTKIT,
         ],
     ),
-    (TORTURE, 9, &["base", "vfs", "manifest", "lsm", TESTKIT, FUZZ_TARGETS]),
+    (TORTURE, 9, &["base", "vfs", "sstable", "manifest", "lsm", TESTKIT, FUZZ_TARGETS]),
 ];
 /// For tests only: whoever depends on it does so in `dev-dependencies`.
 const TESTKIT: &str = "testkit";
