@@ -19,7 +19,7 @@ const CRATES: &[(&str, u32, &[&str])] = &[
     ("manifest", 2, &["base", "vfs", "wal"]),
     ("compaction", 3, &["base", "vfs", "sstable", "manifest"]),
     ("lsm", 4, &["base", "vfs", "bloom", "memtable", "wal", "sstable", "manifest", "compaction"]),
-    ("cluster", 5, &["lsm", "ring"]),
+    ("cluster", 5, &["base", "lsm", "ring"]),
     ("raft", 6, &["cluster", "lsm"]),
     ("grpc", 6, &["cluster"]),
     ("server", 6, &["cluster", "raft", "grpc"]),

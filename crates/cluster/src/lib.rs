@@ -1,0 +1,31 @@
+//! Many databases as one store: what nodes say to each other, what they keep of a key, and how they find what differs.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`runtime`] | the seam for time and for work that may block: virtual time, or threads |
+//! | [`codec`] | frames and messages as bytes |
+//! | [`transport`] | the seam between nodes, an in-process network with faults, the suite that every transport passes |
+//! | [`clock`] | hybrid logical clock; dots, contexts, the token that a client holds |
+//! | [`record`] | what a replica stores for a key, and how two of them merge |
+//! | [`merkle`] | digests of key ranges, and the search for what differs |
+//! | [`layout`] | where a partition lies in a database |
+//! | [`sharded`] | several databases of one process as one store, ready to use |
+//!
+//! But for the last these are foundations: the node that coordinates reads and writes, and what moves data, stand on them and are
+//! not there yet. How all of it fits together is in `docs/cluster-design.md`.
+//!
+//! # What this crate does not know
+//! Wires, files, async runtimes. A node is told of events and answers with effects; whoever runs it brings the rest.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod codec;
+pub mod layout;
+pub mod merkle;
+pub mod record;
+pub mod runtime;
+pub mod sharded;
+pub mod transport;
+
+pub use base::KeyspaceId;
+pub use ring::{Epoch, NodeId, Partition};
