@@ -481,6 +481,7 @@ impl Engine {
         if self.segments.wants_spare() {
             // The job that was asked for it may wait behind a long flush, and a writer would have to make it.
             drop(self.provide_segment(0));
+            self.bound_log();
         }
         if retry {
             self.retry_trim();
