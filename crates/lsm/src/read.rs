@@ -50,6 +50,17 @@ impl Engine {
         })
     }
 
+    /// What a failed read is told. Once the database is closed somebody may have opened it anew, and have removed tables that
+    /// this read had not opened yet: then that it is closed is what there is to say.
+    #[cold]
+    fn read_failed(&self, e: Error, tree: &Tree) -> Error {
+        if let Err(closed) = self.health.check_open() {
+            return closed;
+        }
+        self.note_damage(&e, Some(tree.id));
+        e
+    }
+
     /// A dropped keyspace is readable through snapshots taken before.
     #[inline]
     pub(crate) fn check_readable(&self, tree: &Tree, snapshot: Option<SeqNo>) -> Result<()> {
@@ -83,7 +94,7 @@ impl Engine {
             return Ok(entry.filter(|_| there).map(|e| take(Found::Lent(e.value))));
         }
         let found = self.search_tables(&view, key, hash, seq, take);
-        found.inspect_err(|e| self.note_damage(e, Some(tree.id)))
+        found.map_err(|e| self.read_failed(e, tree))
     }
 
     fn search_tables<R>(
@@ -144,7 +155,7 @@ impl Engine {
         }
         for run in &view.runs[..] {
             let passed = self.pass_run(run, &mut search, seq);
-            passed.inspect_err(|e| self.note_damage(e, Some(tree.id)))?;
+            passed.map_err(|e| self.read_failed(e, tree))?;
         }
         Ok(search.values)
     }
