@@ -15,6 +15,7 @@
 //! | [`database`] | operations, faults, crashes | a map of every version |
 //! | [`picker`] | a version, a policy, a schedule | the rules of a task, reads, an end |
 //! | [`topology`] | a topology, or a membership and changes | round trips, zones, plans with where they lead |
+//! | [`message`] | a frame, a message, a record, a context, a token, digests | round trips, the laws of merging |
 //!
 //! The first byte of an input chooses: where a checksum guards the bytes it is made right again in half of the
 //! runs, so that the parser behind it is reached. Each body runs with a limit on single allocations ([`cap`]).
@@ -29,6 +30,7 @@ mod edit;
 mod filter;
 mod log;
 mod manifests;
+mod message;
 mod picker;
 mod properties;
 mod record;
@@ -44,6 +46,7 @@ pub use edit::manifest_edit;
 pub use filter::filter;
 pub use log::log_replay;
 pub use manifests::manifest_replay;
+pub use message::message;
 pub use picker::picker;
 pub use properties::properties;
 pub use record::log_record;
@@ -68,4 +71,5 @@ pub const TARGETS: &[Target] = &[
     ("database", database),
     ("picker", picker),
     ("topology", topology),
+    ("message", message),
 ];

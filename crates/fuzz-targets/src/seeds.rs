@@ -21,6 +21,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "batch" => batches(),
         "properties" => properties(),
         "topology" => topologies(),
+        "message" => messages(),
         _ => Vec::new(),
     };
     let number = TARGETS.iter().position(|(name, _)| *name == target).unwrap_or(0) as u64;
@@ -98,6 +99,33 @@ fn topologies() -> Vec<Vec<u8>> {
     };
     let (small, large) = (of(2, 2, 3), of(6, 32, 3));
     vec![with(0, &small), with(0, &large), with(1, &small), with(1, &large)]
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    use cluster::codec::{frame, samples};
+    let frame =
+        |bytes: Vec<u8>| frame::decode(&bytes, 1 << 20).map(|f| (f.header.kind, f.body.to_vec()));
+    let header = frame::Header {
+        kind: 0,
+        cluster: 1,
+        call: 2,
+        from: ring::NodeId(3),
+        to: ring::NodeId(4),
+        epoch: ring::Epoch(5),
+        budget_micros: 6,
+    };
+    let requests = samples::requests().into_iter().map(|request| request.encode(header));
+    let answers = samples::answers().into_iter().map(|answer| answer.encode(header));
+    let frames: Vec<_> = requests.chain(answers).collect();
+    let mut all = vec![with(0, &frames[3]), with(1, &frames[4])];
+    for (kind, body) in frames.into_iter().filter_map(|bytes| frame(bytes).ok()) {
+        all.push([&[2, kind][..], &body].concat());
+    }
+    all.push(with(3, &samples::record().encode()));
+    all.push(with(4, &samples::context().encode()));
+    all.push(with(5, &samples::record().token(&samples::context()).seal(KeyspaceId(0), b"")));
+    all.push(with(6, &cluster::merkle::Tree::uncounted().encode()));
+    all
 }
 
 fn batches() -> Vec<Vec<u8>> {

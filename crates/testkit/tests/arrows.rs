@@ -60,6 +60,7 @@ const CRATES: &[(&str, u32, &[&str])] = &[
             "manifest",
             "compaction",
             "lsm",
+            "cluster",
             TESTKIT,
         ],
     ),
