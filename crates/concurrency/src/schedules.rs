@@ -122,6 +122,14 @@ pub const SCENARIOS: &[Scenario] = &[
             (Op::Crash, 1),
         ],
     },
+    // What an ingest finds at the bottom may be changed by a compaction that begins meanwhile.
+    Scenario {
+        name: "placing",
+        threads: 3,
+        ops: 12,
+        value: (60, 300),
+        weights: &[(Op::Ingest, 6), (Op::Compact, 6), (Op::Put, 2), (Op::Get, 1)],
+    },
     Scenario {
         name: "close",
         threads: 3,

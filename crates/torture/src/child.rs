@@ -12,6 +12,8 @@ pub(crate) enum End {
     Passed,
     /// Without.
     Failed,
+    /// By a signal: it aborted.
+    Aborted,
     /// Not by itself: it was killed at its limit.
     Hung,
 }
@@ -45,7 +47,11 @@ pub(crate) fn run(command: &mut Command, limit: Duration, place: &str) -> Result
     let end = loop {
         beat(|| place.into());
         if let Some(status) = child.try_wait().map_err(shown)? {
-            break if status.success() { End::Passed } else { End::Failed };
+            break match status.code() {
+                Some(0) => End::Passed,
+                Some(_) => End::Failed,
+                None => End::Aborted,
+            };
         }
         if start.elapsed() > limit {
             child.kill().map_err(shown)?;

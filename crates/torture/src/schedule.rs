@@ -87,6 +87,12 @@ fn cargo(checker: &str) -> (Command, PathBuf) {
     (cargo, target)
 }
 
+/// Compiles both programs.
+pub(crate) fn build() -> Result<(), String> {
+    build_schedules()?;
+    build_models().map(drop)
+}
+
 fn build_schedules() -> Result<PathBuf, String> {
     let (mut cargo, target) = cargo("shuttle");
     cargo.args(["build", "--quiet", "--profile", "torture", "--package", "esker-concurrency"]);
@@ -100,7 +106,8 @@ fn build_models() -> Result<PathBuf, String> {
     cargo.args(["test", "--no-run", "--message-format", "json", "--profile", "torture"]);
     cargo.args(["--package", "esker-concurrency", "--test", "loom"]);
     let said = compiled(&mut cargo)?;
-    let found = said.lines().rev().find_map(|line| {
+    // The program of the package is built beside its test.
+    let found = said.lines().filter(|line| line.contains("\"kind\":[\"test\"]")).find_map(|line| {
         let (_, rest) = line.split_once("\"executable\":\"")?;
         Some(PathBuf::from(rest.split_once('"')?.0))
     });
@@ -125,10 +132,8 @@ fn models(config: &Config<'_>, program: &Path) -> Result<u64, Failure> {
     let mut command = Command::new(program);
     command.args(["--nocapture", "--test-threads", "1"]);
     let ran = child::run(&mut command, LIMIT, MODELS).map_err(failed)?;
-    match ran.end {
-        End::Passed => Ok(ran.text.matches(" executions").count() as u64),
-        _ => Err(failed(ran.tail())),
-    }
+    let count = ran.text.matches(" executions").count() as u64;
+    if ran.end == End::Passed && count > 0 { Ok(count) } else { Err(failed(ran.tail())) }
 }
 
 fn schedules(
@@ -149,7 +154,9 @@ fn schedules(
     let ran = child::run(noted(&mut command), LIMIT, &place).map_err(|e| failed(first, e))?;
     match ran.end {
         End::Passed => Ok(count),
-        End::Failed => Err(failed(failed_seed(&ran.text).unwrap_or(first), ran.tail())),
+        End::Failed | End::Aborted => {
+            Err(failed(failed_seed(&ran.text).unwrap_or(first), ran.tail()))
+        }
         End::Hung => Err(failed(first, format!("hangs\n{}", ran.tail()))),
     }
 }

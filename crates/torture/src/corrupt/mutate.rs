@@ -14,6 +14,8 @@ use vfs::{Fs, MemFs};
 
 /// Bytes that one allocation may take while a damaged database is read.
 const ALLOCATION_MAX: usize = 4 << 20;
+/// So many wrong outcomes tell enough.
+const FAILURES_MAX: u64 = 40;
 
 /// Mutations by what came of them.
 #[derive(Debug, Default)]
@@ -36,16 +38,24 @@ pub(super) struct Sweep<'a> {
     met: u64,
     pub(super) counts: Counts,
     wrong: BTreeMap<String, (u64, String)>,
+    failures: u64,
 }
 
 impl<'a> Sweep<'a> {
     pub(super) fn new(base: &'a Base, slice: (u64, u64)) -> Sweep<'a> {
-        Sweep { base, slice, met: 0, counts: Counts::default(), wrong: BTreeMap::new() }
+        Sweep {
+            base,
+            slice,
+            met: 0,
+            counts: Counts::default(),
+            wrong: BTreeMap::new(),
+            failures: 0,
+        }
     }
 
     pub(super) fn try_one(&mut self, what: &str, target: &Path, damage: impl FnOnce(&MemFs)) {
         self.met += 1;
-        if self.met % self.slice.1 != self.slice.0 {
+        if self.met % self.slice.1 != self.slice.0 || self.failures >= FAILURES_MAX {
             return;
         }
         beat(|| format!("{what} {}", target.display()));
@@ -68,6 +78,7 @@ impl<'a> Sweep<'a> {
     }
 
     fn note_wrong(&mut self, what: &str, target: &Path, wrong: &str) {
+        self.failures += 1;
         let kind = what.split(' ').next().unwrap_or_default();
         let brief: String =
             wrong.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).take(60).collect();

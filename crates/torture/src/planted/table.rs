@@ -50,7 +50,7 @@ pub const TABLE: &[Planted] = &[
     bug(
         6,
         &[27],
-        ("schedule", 15, Some("group-commit")),
+        ("schedule", 1, Some("models")),
         "a follower returns after a sync that began before its record",
     ),
     bug(
@@ -126,7 +126,7 @@ pub const TABLE: &[Planted] = &[
     bug(
         32,
         &[47],
-        ("fault", 1, Some("flushes/eio-on-read")),
+        ("fault", 1, Some("flushes/short-read")),
         "a merge goes on after a read error with what it has",
     ),
     bug(
@@ -198,19 +198,19 @@ pub const TABLE: &[Planted] = &[
     bug(
         54,
         &[43],
-        ("schedule", 8, Some("log-reset")),
+        ("schedule", 30, Some("log-reset")),
         "two trims of the log write their edits in any order",
     ),
     bug(
         55,
         &[48],
-        ("schedule", 10, Some("snapshots")),
+        ("schedule", 27, Some("snapshots")),
         "a memtable is frozen before its last write is published",
     ),
     bug(
         56,
         &[57],
-        ("schedule", 19, Some("ingest")),
+        ("schedule", 20, Some("placing")),
         "an ingest looks for its level while a manual compaction begins",
     ),
     bug(
