@@ -372,7 +372,8 @@ impl Db {
     }
 
     /// Flushes what is in memory, waits for background work, and closes the database for all its handles. Later calls
-    /// fail with [`Error::Closed`]; iterators go on. A second close does nothing.
+    /// fail with [`Error::Closed`]; iterators go on, and fail with it only where they come to a table that somebody has
+    /// removed who opened the database after that. A second close does nothing.
     ///
     /// # Errors
     /// What kept memtables from being flushed; the database is closed all the same and nothing acknowledged is lost.

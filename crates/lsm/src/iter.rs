@@ -179,10 +179,10 @@ impl SourceOf {
         VisibleIterator::new(view, self.seq, bounds, tables, CacheHint::Fill)
     }
 
-    /// Tells of damage, if `e` is that.
+    /// What the user is told of `e`; if it is damage, so are listeners.
     #[cold]
-    fn note(&self, e: &Error) {
-        self.handle.engine.note_damage(e, Some(self.keyspace));
+    fn failed(&self, e: Error) -> Error {
+        self.handle.engine.read_failed(e, self.keyspace)
     }
 }
 
@@ -280,12 +280,13 @@ impl Range {
             RangeState::Refused(e) => Some(Err(e)),
             RangeState::Going => {
                 let pair = step(self).transpose()?;
-                match (&pair, &self.source) {
-                    (Err(e), Some(source)) => source.note(e),
-                    (Err(_), None) => {}
-                    (Ok(_), _) => self.state = RangeState::Going,
+                if pair.is_ok() {
+                    self.state = RangeState::Going;
                 }
-                Some(pair)
+                Some(pair.map_err(|e| match &self.source {
+                    Some(source) => source.failed(e),
+                    None => e,
+                }))
             }
         }
     }
@@ -326,14 +327,14 @@ impl Cursor {
         handle.engine.check_readable(tree, seq)?;
         let source = SourceOf::new(handle, tree, seq, pin)?;
         let iterator = source.iterator((Bound::Unbounded, Bound::Unbounded));
-        let iterator = iterator.inspect_err(|e| source.note(e))?;
+        let iterator = iterator.map_err(|e| source.failed(e))?;
         Ok(Cursor { iterator, source })
     }
 
-    /// Passes `moved` on, and tells of damage that it met.
+    /// Passes `moved` on; of damage that it met listeners are told.
     #[inline]
     fn noting(&self, moved: Result<()>) -> Result<()> {
-        moved.inspect_err(|e| self.source.note(e))
+        moved.map_err(|e| self.source.failed(e))
     }
 
     /// True if the cursor stands on a pair.

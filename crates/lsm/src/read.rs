@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::open_run::OpenRun;
 use crate::tree::{Tree, View};
 use base::checksum::key_hash;
-use base::{Error, Result, SeqNo, Slice, ValueKind};
+use base::{Error, KeyspaceId, Result, SeqNo, Slice, ValueKind};
 
 /// What one source says about a key: an entry, and the newest range tombstone over it.
 #[inline]
@@ -53,11 +53,11 @@ impl Engine {
     /// What a failed read is told. Once the database is closed somebody may have opened it anew, and have removed tables that
     /// this read had not opened yet: then that it is closed is what there is to say.
     #[cold]
-    fn read_failed(&self, e: Error, tree: &Tree) -> Error {
+    pub(crate) fn read_failed(&self, e: Error, id: KeyspaceId) -> Error {
         if let Err(closed) = self.health.check_open() {
             return closed;
         }
-        self.note_damage(&e, Some(tree.id));
+        self.note_damage(&e, Some(id));
         e
     }
 
@@ -94,7 +94,7 @@ impl Engine {
             return Ok(entry.filter(|_| there).map(|e| take(Found::Lent(e.value))));
         }
         let found = self.search_tables(&view, key, hash, seq, take);
-        found.map_err(|e| self.read_failed(e, tree))
+        found.map_err(|e| self.read_failed(e, tree.id))
     }
 
     fn search_tables<R>(
@@ -155,7 +155,7 @@ impl Engine {
         }
         for run in &view.runs[..] {
             let passed = self.pass_run(run, &mut search, seq);
-            passed.map_err(|e| self.read_failed(e, tree))?;
+            passed.map_err(|e| self.read_failed(e, tree.id))?;
         }
         Ok(search.values)
     }
