@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`key`] | [`SeqNo`], [`ValueKind`], [`InternalKey`] and their order |
+//! | [`buffer`] | bytes that many share, behind one thin pointer; all `unsafe` code of the crate |
 //! | [`batch`] | the bytes of a write batch |
 //! | [`iter`], [`merging`] | the iterator contract, and the merge of many into one |
 //! | [`range_del`] | range tombstones and their fragments |
@@ -14,9 +15,14 @@
 //!
 //! # What this crate does not know
 //! Files, logs, tables, levels: it holds the words, not the sentences.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod batch;
+#[expect(
+    unsafe_code,
+    reason = "a counted pointer of one word to header and bytes; fenced in one module"
+)]
+pub mod buffer;
 pub mod bytes;
 pub mod checksum;
 pub mod clock;

@@ -1,11 +1,11 @@
 //! [`Slice`]: bytes that are cheap to clone and may lie in a shared buffer.
 
+use crate::buffer::Buffer;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
-use std::sync::Arc;
 
 /// Longest value kept inside the `Slice` itself.
 const INLINE_MAX: usize = 22;
@@ -20,7 +20,7 @@ pub struct Slice(Repr);
 #[derive(Clone)]
 enum Repr {
     Inline { len: u8, bytes: [u8; INLINE_MAX] },
-    Shared { buffer: Arc<[u8]>, start: u32, len: u32 },
+    Shared { buffer: Buffer, start: u32, len: u32 },
 }
 
 impl Slice {
@@ -29,7 +29,7 @@ impl Slice {
     pub fn copy_from(bytes: &[u8]) -> Slice {
         match Slice::inline(bytes) {
             Some(slice) => slice,
-            None => Slice::whole(Arc::from(bytes)),
+            None => Slice::whole(Buffer::from(bytes)),
         }
     }
 
@@ -37,14 +37,14 @@ impl Slice {
     ///
     /// Offsets past `u32::MAX` are copied instead of shared.
     #[must_use]
-    pub fn from_shared(buffer: &Arc<[u8]>, start: usize, len: usize) -> Option<Slice> {
+    pub fn from_shared(buffer: &Buffer, start: usize, len: usize) -> Option<Slice> {
         let bytes = buffer.get(start..start.checked_add(len)?)?;
         let (Ok(start), Ok(len)) = (u32::try_from(start), u32::try_from(len)) else {
             return Some(Slice::copy_from(bytes));
         };
         Some(match Slice::inline(bytes) {
             Some(slice) => slice,
-            None => Slice(Repr::Shared { buffer: Arc::clone(buffer), start, len }),
+            None => Slice(Repr::Shared { buffer: buffer.clone(), start, len }),
         })
     }
 
@@ -76,12 +76,10 @@ impl Slice {
         Some(Slice(Repr::Inline { len: source.len() as u8, bytes }))
     }
 
-    fn whole(buffer: Arc<[u8]>) -> Slice {
-        match u32::try_from(buffer.len()) {
-            Ok(len) => Slice(Repr::Shared { buffer, start: 0, len }),
-            // Values are limited to far less than 4 GiB; keep the first 4 GiB rather than panic.
-            Err(_) => Slice(Repr::Shared { buffer, start: 0, len: u32::MAX }),
-        }
+    fn whole(buffer: Buffer) -> Slice {
+        // A buffer is shorter than 4 GiB.
+        let len = buffer.len() as u32;
+        Slice(Repr::Shared { buffer, start: 0, len })
     }
 }
 
@@ -129,8 +127,8 @@ impl From<&str> for Slice {
     }
 }
 
-impl From<Arc<[u8]>> for Slice {
-    fn from(buffer: Arc<[u8]>) -> Self {
+impl From<Buffer> for Slice {
+    fn from(buffer: Buffer) -> Self {
         Slice::whole(buffer)
     }
 }
@@ -206,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_shared_range_is_bounds_checked() {
-        let buffer: Arc<[u8]> = (0..100).collect();
+        let buffer = Buffer::from(&(0..100).collect::<Vec<u8>>()[..]);
         assert_eq!(Slice::from_shared(&buffer, 10, 40).expect("inside"), &buffer[10..50]);
         assert!(Slice::from_shared(&buffer, 90, 11).is_none());
         assert!(Slice::from_shared(&buffer, usize::MAX, 2).is_none());
@@ -214,17 +212,17 @@ mod tests {
 
     #[test]
     fn detach_lets_the_buffer_go() {
-        let buffer: Arc<[u8]> = vec![7; 4096].into();
+        let buffer = Buffer::from(&[7; 4096][..]);
         let slice = Slice::from_shared(&buffer, 0, 100).expect("inside");
-        assert_eq!(Arc::strong_count(&buffer), 2);
+        assert_eq!(buffer.share_count(), 2);
         let detached = slice.detach();
         drop(slice);
-        assert_eq!(Arc::strong_count(&buffer), 1);
+        assert_eq!(buffer.share_count(), 1);
         assert_eq!(detached, vec![7; 100]);
     }
 
     #[test]
-    fn a_slice_fits_four_words() {
-        assert!(size_of::<Slice>() <= 32);
+    fn a_slice_fits_three_words() {
+        assert!(size_of::<Slice>() <= 24);
     }
 }

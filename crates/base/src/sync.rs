@@ -62,7 +62,7 @@ pub mod leaf {
     pub use std::sync::atomic;
 
     /// Swapped and read without waiting; no checker looks into it.
-    pub use arc_swap::{ArcSwapOption, Guard as Lent};
+    pub use arc_swap::{ArcSwapAny, ArcSwapOption, Guard as Lent};
 
     /// Stands beside plain memory that is written once and then published. Nothing, but under `loom`, which
     /// then sees a read that no publication put behind the write.

@@ -31,9 +31,8 @@ fn value(n: u64) -> [u8; 100] {
 
 fn blocks(c: &mut Criterion) {
     let pairs: Vec<_> = (0..33).map(|n| (key(n).to_vec(), value(n).to_vec())).collect();
-    let bytes = encode(&pairs);
-    let data: Arc<[u8]> = bytes.as_slice().into();
-    let block = BenchBlock::parse(Arc::clone(&data)).expect("own bytes");
+    let data = encode(&pairs);
+    let block = BenchBlock::parse(&data).expect("own bytes");
     let hashes: Vec<u64> = pairs.iter().map(|(k, _)| key_hash(k)).collect();
     let mut group = c.benchmark_group("block");
     group.bench_function("get by tag", |b| {
@@ -52,7 +51,7 @@ fn blocks(c: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(pairs.len() as u64));
     group.bench_function("encode", |b| b.iter(|| encode(black_box(&pairs))));
-    group.bench_function("parse and check", |b| b.iter(|| BenchBlock::parse(Arc::clone(&data))));
+    group.bench_function("parse and check", |b| b.iter(|| BenchBlock::parse(&data)));
     group.bench_function("walk", |b| b.iter(|| block.walk()));
     group.finish();
 }

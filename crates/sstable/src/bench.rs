@@ -1,7 +1,6 @@
 //! Thin handles on block internals for the benchmark.
 use crate::block::{Block, BlockBuilder, Cursor};
 use base::{InternalKey, SeqNo, ValueKind};
-use std::sync::Arc;
 
 /// Encodes one block of `pairs` with values, all of sequence number 7.
 pub fn encode(pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
@@ -19,9 +18,9 @@ pub struct BenchBlock(Block);
 
 impl BenchBlock {
     /// Parses and checks.
-    pub fn parse(data: Arc<[u8]>) -> Option<BenchBlock> {
+    pub fn parse(data: &[u8]) -> Option<BenchBlock> {
         let len = data.len();
-        Block::parse(data, len).ok().map(BenchBlock)
+        Block::parse(data.into(), len).ok().map(BenchBlock)
     }
 
     /// Looks a key up by its tag; the length of the value.

@@ -1,6 +1,6 @@
 //! The block cache: parsed blocks of many tables under one byte budget.
 //!
-//! Two parts. `quick_cache` decides which blocks stay: a variant of CLOCK-PRO, in which a block that was used once
+//! Two parts, and a pool for the memory of blocks in huge pages. `quick_cache` decides which blocks stay: a variant of CLOCK-PRO, in which a block that was used once
 //! leaves before blocks used more often, so that a scan does not empty the cache. And each open table has an array
 //! with a [`Slots`] entry for each of its blocks, which is where reads find them: one load, no hashing, no lock, no
 //! reference count. A read that finds a block there marks it, and the policy passes marked blocks over once.
@@ -9,17 +9,20 @@
 //! empties the slot when it lets the block go. So the budget holds for both.
 
 use crate::block::Block;
-use base::sync::leaf::{ArcSwapOption, Lent};
+use base::buffer::{Buffer, Pool};
+use base::sync::leaf::{ArcSwapAny, Lent};
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync};
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-/// Bytes a cached block costs beside its own: reference counts, key, table slot, allocator.
-const ENTRY_OVERHEAD: usize = 208;
+/// Bytes a cached block costs beside its buffer: its place in the policy, its slot, allocator.
+const ENTRY_OVERHEAD: usize = 128;
 /// Blocks of this size are what the cache sizes its tables for.
 const USUAL_BLOCK_BYTES: usize = 4 << 10;
+/// Smaller caches have their blocks on the heap: half-empty slabs would be too much of them.
+const POOLED_MIN: usize = 128 << 20;
 /// Counters of hits and misses, spread so that threads seldom meet on one.
 const COUNTERS: usize = 16;
 
@@ -27,40 +30,28 @@ const COUNTERS: usize = 16;
 pub struct BlockCache {
     capacity_bytes: AtomicUsize,
     blocks: Option<Blocks>,
+    /// Where the bytes of blocks lie, unless the cache is small.
+    pool: Option<Arc<Pool>>,
     next_space: AtomicU64,
     counters: Box<[Counters; COUNTERS]>,
 }
 
-type Blocks = sync::Cache<BlockKey, Arc<Resident>, BlockWeight, Mix, SecondChance>;
+type Blocks = sync::Cache<BlockKey, Resident, BlockWeight, Mix, SecondChance>;
 
-/// A block in memory.
-#[derive(Debug)]
-pub(crate) struct Resident {
+/// A block in the hands of the policy. Reads mark its buffer as used.
+#[derive(Debug, Clone)]
+struct Resident {
     block: Block,
-    /// Set by reads, cleared by the policy.
-    used: AtomicBool,
     /// Where reads find it, and under which number.
     home: Weak<Slots>,
-    number: usize,
+    number: u32,
 }
 
 impl Resident {
-    /// The block, marked as used.
-    #[inline]
-    pub(crate) fn touch(&self) -> &Block {
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
-        }
-        &self.block
-    }
-
-    /// The block, as if it had not been looked at.
-    pub(crate) fn peek(&self) -> &Block {
-        &self.block
-    }
-
     fn leave_home(&self) {
-        if let Some(slot) = self.home.upgrade().as_ref().and_then(|home| home.0.get(self.number)) {
+        if let Some(slot) =
+            self.home.upgrade().as_ref().and_then(|home| home.0.get(self.number as usize))
+        {
             slot.store(None);
         }
     }
@@ -68,17 +59,17 @@ impl Resident {
 
 /// Where the reads of one open table find its blocks: one entry for each of them, empty unless it is in memory.
 #[derive(Debug)]
-pub(crate) struct Slots(Box<[ArcSwapOption<Resident>]>);
+pub(crate) struct Slots(Box<[ArcSwapAny<Option<Buffer>>]>);
 
 impl Slots {
     pub(crate) fn new(blocks: usize) -> Arc<Slots> {
-        Arc::new(Slots((0..blocks).map(|_| ArcSwapOption::empty()).collect()))
+        Arc::new(Slots((0..blocks).map(|_| ArcSwapAny::new(None)).collect()))
     }
 
     /// Lends block `number` for a short read; inside is nothing if it is not in memory.
     #[inline]
-    pub(crate) fn get(&self, number: usize) -> Option<Lent<Option<Arc<Resident>>>> {
-        self.0.get(number).map(ArcSwapOption::load)
+    pub(crate) fn get(&self, number: usize) -> Option<Lent<Option<Buffer>>> {
+        self.0.get(number).map(ArcSwapAny::load)
     }
 
     /// Bytes of the array itself.
@@ -91,18 +82,18 @@ impl Slots {
 #[derive(Debug, Clone, Copy)]
 struct SecondChance;
 
-impl Lifecycle<BlockKey, Arc<Resident>> for SecondChance {
+impl Lifecycle<BlockKey, Resident> for SecondChance {
     /// Blocks that went, freed when the policy's lock is.
-    type RequestState = Vec<Arc<Resident>>;
+    type RequestState = Vec<Resident>;
 
     #[inline]
-    fn is_pinned(&self, _: &BlockKey, block: &Arc<Resident>) -> bool {
-        block.used.load(Ordering::Relaxed) && block.used.swap(false, Ordering::Relaxed)
+    fn is_pinned(&self, _: &BlockKey, resident: &Resident) -> bool {
+        resident.block.data().take_mark()
     }
 
-    fn on_evict(&self, gone: &mut Vec<Arc<Resident>>, _: BlockKey, block: Arc<Resident>) {
-        block.leave_home();
-        gone.push(block);
+    fn on_evict(&self, gone: &mut Vec<Resident>, _: BlockKey, resident: Resident) {
+        resident.leave_home();
+        gone.push(resident);
     }
 }
 
@@ -161,9 +152,9 @@ impl Hasher for Mix {
 #[derive(Debug, Clone, Copy)]
 struct BlockWeight;
 
-impl Weighter<BlockKey, Arc<Resident>> for BlockWeight {
-    fn weight(&self, _: &BlockKey, resident: &Arc<Resident>) -> u64 {
-        (resident.block.data().len() + ENTRY_OVERHEAD) as u64
+impl Weighter<BlockKey, Resident> for BlockWeight {
+    fn weight(&self, _: &BlockKey, resident: &Resident) -> u64 {
+        (resident.block.data().memory_bytes() + ENTRY_OVERHEAD) as u64
     }
 }
 
@@ -182,15 +173,17 @@ impl BlockCache {
         BlockCache {
             capacity_bytes: AtomicUsize::new(capacity_bytes),
             blocks,
+            pool: (capacity_bytes >= POOLED_MIN).then(|| Arc::new(Pool::new())),
             next_space: AtomicU64::new(0),
             counters: Default::default(),
         }
     }
 
-    /// Bytes held now, overhead included.
+    /// Bytes held now, overhead and parts of pages that no block is in included.
     #[must_use]
     pub fn usage_bytes(&self) -> usize {
-        self.blocks.as_ref().map_or(0, |blocks| blocks.weight() as usize)
+        let waste = self.pool.as_ref().map_or(0, |pool| pool.waste_bytes());
+        self.blocks.as_ref().map_or(0, |blocks| blocks.weight() as usize + waste)
     }
 
     /// The budget.
@@ -241,13 +234,28 @@ impl BlockCache {
     /// Takes a block in and puts it into its slot.
     pub(crate) fn insert(&self, key: BlockKey, block: Block, home: &Arc<Slots>, number: usize) {
         let (Some(blocks), Some(slot)) = (&self.blocks, home.0.get(number)) else { return };
-        let used = AtomicBool::new(false);
-        let resident = Arc::new(Resident { block, used, home: Arc::downgrade(home), number });
-        slot.store(Some(Arc::clone(&resident)));
-        blocks.insert(key, resident);
+        let Ok(short) = u32::try_from(number) else { return };
+        slot.store(Some(block.clone().into_buffer()));
+        blocks.insert(key, Resident { block, home: Arc::downgrade(home), number: short });
         if blocks.weight() > blocks.capacity() {
             // Every block had been read since the last look, which this insert was: the next one finds them unmarked.
             blocks.set_capacity(blocks.capacity());
+        }
+        self.make_up_for_waste(blocks);
+    }
+
+    /// The memory for blocks that go into this cache; `None`: the heap.
+    pub(crate) fn pool(&self) -> Option<&Arc<Pool>> {
+        self.pool.as_ref()
+    }
+
+    /// Has the policy hold less by what the pool wastes.
+    fn make_up_for_waste(&self, blocks: &Blocks) {
+        let Some(pool) = &self.pool else { return };
+        let budget = self.capacity_bytes();
+        let share = budget.saturating_sub(pool.waste_bytes()) as u64;
+        if share.abs_diff(blocks.capacity()) > budget as u64 / 64 {
+            blocks.set_capacity(share);
         }
     }
 

@@ -9,6 +9,7 @@
 //! could have made it from that many bytes and the table's properties allow it.
 
 use crate::Compression;
+use base::buffer::{BufferMut, Pool};
 use base::checksum::block_checksum;
 use base::{Error, IoContext, Result};
 use std::path::Path;
@@ -110,7 +111,7 @@ impl Sealer {
 
 /// The bytes of a block; a raw one keeps its trailer behind `len`.
 pub(crate) struct Payload {
-    pub(crate) data: Arc<[u8]>,
+    pub(crate) data: BufferMut,
     pub(crate) len: usize,
 }
 
@@ -126,6 +127,8 @@ pub(crate) struct Opener<'a> {
     pub(crate) table_id: u64,
     /// Longest payload to accept after decompression; 0 = compressed blocks are refused.
     pub(crate) uncompressed_max: u64,
+    /// Where payloads go; `None`: to the heap.
+    pub(crate) pool: Option<&'a Arc<Pool>>,
 }
 
 impl Opener<'_> {
@@ -144,9 +147,8 @@ impl Opener<'_> {
                 format!("block leaves the file len={} file_len={file_len}", handle.len),
             ));
         };
-        let mut data = zeroed(stored_len);
-        let buf = Arc::get_mut(&mut data).unwrap_or_default();
-        match file.read_exact_at(buf, handle.offset) {
+        let mut data = BufferMut::zeroed(stored_len);
+        match file.read_exact_at(&mut data, handle.offset) {
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
                 return Err(self.damage(handle, "file ends inside a block".into()));
             }
@@ -154,6 +156,7 @@ impl Opener<'_> {
         }
         let (payload, compression) = self.check(&data, handle)?;
         match compression {
+            Compression::None if self.pool.is_some() => Ok(self.copy(payload)),
             Compression::None => Ok(Payload { len: payload.len(), data }),
             Compression::Lz4 => self.decompress(payload, handle),
         }
@@ -163,7 +166,7 @@ impl Opener<'_> {
     pub(crate) fn open(&self, stored: &[u8], handle: Handle) -> Result<Payload> {
         let (payload, compression) = self.check(stored, handle)?;
         match compression {
-            Compression::None => Ok(Payload { len: payload.len(), data: Arc::from(payload) }),
+            Compression::None => Ok(self.copy(payload)),
             Compression::Lz4 => self.decompress(payload, handle),
         }
     }
@@ -197,15 +200,28 @@ impl Opener<'_> {
         if !plausible || len as u64 > self.uncompressed_max {
             return Err(self.damage(handle, format!("uncompressed length out of range len={len}")));
         }
-        let mut data = zeroed(len);
-        let buf = Arc::get_mut(&mut data).unwrap_or_default();
-        match lz4_flex::block::decompress_into(compressed, buf) {
+        let mut data = self.buffer(len);
+        match lz4_flex::block::decompress_into(compressed, &mut data) {
             Ok(n) if n == len => Ok(Payload { data, len }),
             Ok(n) => {
                 Err(self
                     .damage(handle, format!("uncompressed length mismatch stored={len} found={n}")))
             }
             Err(e) => Err(self.damage(handle, format!("lz4: {e}"))),
+        }
+    }
+
+    fn copy(&self, payload: &[u8]) -> Payload {
+        let mut data = self.buffer(payload.len());
+        data.copy_from_slice(payload);
+        Payload { len: payload.len(), data }
+    }
+
+    /// A fresh buffer for a payload.
+    fn buffer(&self, len: usize) -> BufferMut {
+        match self.pool {
+            Some(pool) => BufferMut::in_pool(len, pool),
+            None => BufferMut::zeroed(len),
         }
     }
 
@@ -218,9 +234,4 @@ impl Opener<'_> {
 #[inline]
 fn bound_to(table_id: u64, offset: u64) -> (u64, u64) {
     if base::planted::is(27) { (0, 0) } else { (table_id, offset) }
-}
-
-/// A fresh buffer, written once and never copied.
-fn zeroed(len: usize) -> Arc<[u8]> {
-    std::iter::repeat_n(0u8, len).collect()
 }

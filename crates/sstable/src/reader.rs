@@ -4,13 +4,14 @@
 //! index and the filter are read at first use and then stay in memory.
 
 use crate::block::{Block, Found};
-use crate::cache::{BlockCache, BlockKey, Resident, Slots};
+use crate::cache::{BlockCache, BlockKey, Slots};
 use crate::envelope::{Handle, Opener};
 use crate::filter::{Aligned, Filter};
 use crate::footer::{FOOTER_LEN, Footer};
 use crate::index::{self, Index};
 use crate::iter::TableIterator;
 use crate::{CacheHint, Properties, TableUsage, tombstones};
+use base::buffer::{Buffer, Pool};
 use base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use base::sync::leaf::Lent;
 use base::{Error, Fragments, InternalKey, IoContext, Result, SeqNo, Slice, ValueKind};
@@ -39,7 +40,7 @@ pub struct Entry {
 
 impl Entry {
     #[inline]
-    fn shared(block: &Block, found: Found) -> Entry {
+    fn shared(block: Block<&Buffer>, found: Found) -> Entry {
         let (start, len) = (found.raw.value, found.raw.end - found.raw.value);
         let value = Slice::from_shared(block.data(), start, len).unwrap_or_default();
         Entry { seq: found.seq, kind: found.kind, value }
@@ -54,7 +55,7 @@ pub struct BlockRef {
 
 enum Place {
     /// Not empty.
-    Lent(Lent<Option<Arc<Resident>>>),
+    Lent(Lent<Option<Buffer>>),
     Loaded(Block),
     /// All keys of the table are smaller.
     Nowhere,
@@ -62,10 +63,10 @@ enum Place {
 
 impl BlockRef {
     #[inline]
-    fn block(&self) -> Option<&Block> {
+    fn block(&self) -> Option<Block<&Buffer>> {
         match &self.place {
-            Place::Lent(lent) => lent.as_deref().map(Resident::peek),
-            Place::Loaded(block) => Some(block),
+            Place::Lent(lent) => lent.as_ref().map(Block::lent),
+            Place::Loaded(block) => Some(Block::lent(block.data())),
             Place::Nowhere => None,
         }
     }
@@ -135,7 +136,7 @@ impl TableReader {
         let file_len = file.len().context("len", path)?;
         let tail = Tail::read(&*file, file_len, path)?;
         let footer = tail.footer(path, table_id)?;
-        let opener = Opener { path, table_id, uncompressed_max: 0 };
+        let opener = Opener { path, table_id, uncompressed_max: 0, pool: None };
         let bytes = tail.block(&opener, &*file, footer.properties)?;
         let properties = Properties::decode(bytes.bytes())
             .map_err(|detail| Error::corruption(path, footer.properties.offset, detail))?;
@@ -243,10 +244,10 @@ impl TableReader {
         let Indexed { index, slots } = self.indexed()?;
         let number = index.find(InternalKey::seek_at(user_key, snapshot));
         if let Some(lent) = slots.get(number)
-            && let Some(resident) = &*lent
+            && let Some(buffer) = &*lent
         {
             self.cache.count(true);
-            std::hint::black_box(resident.touch().data().first().copied());
+            buffer.mark();
             return Ok(BlockRef { number, place: Place::Lent(lent) });
         }
         let place = match index.handle(number) {
@@ -283,7 +284,7 @@ impl TableReader {
         hash: u64,
         user_key: &[u8],
         snapshot: SeqNo,
-        take: impl FnOnce(&Block, Found) -> R,
+        take: impl FnOnce(Block<&Buffer>, Found) -> R,
     ) -> Result<Option<R>> {
         if !self.may_contain(hash) || self.sequence.is_some_and(|seq| seq > snapshot) {
             return Ok(None);
@@ -291,26 +292,27 @@ impl TableReader {
         let Indexed { index, slots } = self.indexed()?;
         let number = index.find(InternalKey::seek_at(user_key, snapshot));
         if let Some(lent) = slots.get(number)
-            && let Some(resident) = &*lent
+            && let Some(buffer) = &*lent
         {
             self.cache.count(true);
-            return self.look(resident.touch(), number, hash, user_key, snapshot, take);
+            buffer.mark();
+            return self.look(Block::lent(buffer), number, hash, user_key, snapshot, take);
         }
         let Some(handle) = index.handle(number) else { return Ok(None) };
         let block = self.load_block(number, handle, CacheHint::Fill)?;
-        self.look(&block, number, hash, user_key, snapshot, take)
+        self.look(Block::lent(block.data()), number, hash, user_key, snapshot, take)
     }
 
     /// Searches one block.
     #[inline]
     fn look<R>(
         &self,
-        block: &Block,
+        block: Block<&Buffer>,
         number: usize,
         hash: u64,
         user_key: &[u8],
         snapshot: SeqNo,
-        take: impl FnOnce(&Block, Found) -> R,
+        take: impl FnOnce(Block<&Buffer>, Found) -> R,
     ) -> Result<Option<R>> {
         match block.get(hash, user_key, snapshot) {
             Some(Some(found)) => {
@@ -489,7 +491,7 @@ impl TableReader {
 
     fn opener(&self) -> Opener<'_> {
         let uncompressed_max = self.properties.block_bytes_max.min(UNCOMPRESSED_MAX);
-        Opener { path: &self.path, table_id: self.table_id, uncompressed_max }
+        Opener { path: &self.path, table_id: self.table_id, uncompressed_max, pool: None }
     }
 
     /// Data block `number`, from the cache or the file. `None` if there is no such block.
@@ -497,10 +499,11 @@ impl TableReader {
     pub(crate) fn block(&self, number: usize, hint: CacheHint) -> Result<Option<Block>> {
         let Indexed { index, slots } = self.indexed()?;
         if let Some(lent) = slots.get(number)
-            && let Some(resident) = &*lent
+            && let Some(buffer) = &*lent
         {
             self.cache.count(true);
-            return Ok(Some(resident.touch().clone()));
+            buffer.mark();
+            return Ok(Some(Block::lent(buffer).share()));
         }
         index.handle(number).map(|handle| self.load_block(number, handle, hint)).transpose()
     }
@@ -515,7 +518,8 @@ impl TableReader {
         if let Some(block) = adopted {
             return Ok(block);
         }
-        let block = self.read_block(handle)?;
+        let pool = self.cache.pool().filter(|_| hint == CacheHint::Fill);
+        let block = self.read_block_into(pool, handle)?;
         if hint == CacheHint::Fill {
             self.cache.insert(key, block.clone(), slots, number);
         }
@@ -526,12 +530,17 @@ impl TableReader {
     pub(crate) fn peek_block(&self, number: usize) -> Option<Block> {
         let lent = self.index.get()?.slots.get(number)?;
         self.cache.count(lent.is_some());
-        lent.as_ref().map(|resident| resident.peek().clone())
+        lent.as_ref().map(|buffer| Block::lent(buffer).share())
     }
 
     /// A data block from the file.
     pub(crate) fn read_block(&self, handle: Handle) -> Result<Block> {
-        let payload = self.opener().read(&*self.file, self.file_len, handle)?;
+        self.read_block_into(None, handle)
+    }
+
+    fn read_block_into(&self, pool: Option<&Arc<Pool>>, handle: Handle) -> Result<Block> {
+        let opener = Opener { pool, ..self.opener() };
+        let payload = opener.read(&*self.file, self.file_len, handle)?;
         Block::parse(payload.data, payload.len).map_err(|detail| self.damage(handle, detail))
     }
 

@@ -205,7 +205,12 @@ impl TableRemains {
     }
 
     fn opener(&self, uncompressed_max: u64) -> Opener<'_> {
-        Opener { path: &self.path, table_id: self.table_id.unwrap_or(0), uncompressed_max }
+        Opener {
+            path: &self.path,
+            table_id: self.table_id.unwrap_or(0),
+            uncompressed_max,
+            pool: None,
+        }
     }
 
     fn read_properties(&self, footer: &Footer) -> Result<Properties> {
@@ -452,7 +457,7 @@ fn open_unnamed(
     if block_checksum(tagged, table_id, offset) != u32::from_le_bytes(*checksum) {
         return None;
     }
-    let opener = Opener { path, table_id, uncompressed_max: UNCOMPRESSED_MAX };
+    let opener = Opener { path, table_id, uncompressed_max: UNCOMPRESSED_MAX, pool: None };
     let payload = opener.open(stored, Handle { offset, len: len as u64 }).ok()?;
     Block::parse(payload.data, payload.len).ok()
 }

@@ -38,7 +38,7 @@ impl Cursor {
 
     #[inline]
     pub(crate) fn valid(&self) -> bool {
-        self.at < self.block.len
+        self.at < self.block.len()
     }
 
     /// Stands nowhere, and lets the block go.
@@ -75,7 +75,7 @@ impl Cursor {
     #[inline]
     pub(crate) fn user_key(&self) -> &[u8] {
         if self.raw.shared == 0 {
-            self.block.data.get(self.raw.suffix..self.raw.value).unwrap_or_default()
+            self.block.data().get(self.raw.suffix..self.raw.value).unwrap_or_default()
         } else {
             &self.key
         }
@@ -88,30 +88,30 @@ impl Cursor {
 
     pub(crate) fn value_slice(&self) -> Slice {
         let (start, len) = (self.raw.value, self.raw.end - self.raw.value);
-        Slice::from_shared(&self.block.data, start, len).unwrap_or_default()
+        Slice::from_shared(self.block.data(), start, len).unwrap_or_default()
     }
 
     /// To the next entry of the block, or out of it.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<()> {
         let at = self.at + 1;
-        if at >= self.block.len {
-            self.at = self.block.len;
+        if at >= self.block.len() {
+            self.at = self.block.len();
             return Some(());
         }
-        let raw = entry::decode(&self.block.data, self.raw.end);
+        let raw = entry::decode(self.block.data(), self.raw.end);
         self.stand_on(at, raw)
     }
 
     /// To the first version of the next user key of the block, or out of it. The first key of the next block may be the same.
     #[inline]
     pub(crate) fn next_key(&mut self) -> Option<()> {
-        if !self.block.tagged {
+        if !self.block.is_tagged() {
             return self.next_key_compared();
         }
         loop {
             self.next()?;
-            if !self.valid() || *self.block.data.get(self.at as usize)? != 0 {
+            if !self.valid() || *self.block.data().get(self.at as usize)? != 0 {
                 return Some(());
             }
         }
@@ -133,8 +133,8 @@ impl Cursor {
     pub(crate) fn single_before(&self) -> bool {
         let at = self.at as usize;
         // The versions of the first key of a block may begin in the block before.
-        let two = at.checked_sub(1).filter(|&before| before > 0 && self.block.tagged);
-        two.and_then(|before| self.block.data.get(before..=at))
+        let two = at.checked_sub(1).filter(|&before| before > 0 && self.block.is_tagged());
+        two.and_then(|before| self.block.data().get(before..=at))
             .is_some_and(|tags| !tags.contains(&0))
     }
 
@@ -144,7 +144,7 @@ impl Cursor {
         match self.at.checked_sub(1) {
             Some(at) => self.move_to(at),
             None => {
-                self.at = self.block.len;
+                self.at = self.block.len();
                 Some(())
             }
         }
@@ -153,8 +153,8 @@ impl Cursor {
     /// To entry `at`, or out of the block if there is no such entry.
     #[inline]
     pub(crate) fn move_to(&mut self, at: u32) -> Option<()> {
-        if at >= self.block.len {
-            self.at = self.block.len;
+        if at >= self.block.len() {
+            self.at = self.block.len();
             return Some(());
         }
         let raw = self.block.raw(at);
@@ -163,7 +163,7 @@ impl Cursor {
 
     /// Learns the restart key of the group of entry `at`.
     fn enter_group(&mut self, at: u32) {
-        let interval = self.block.interval;
+        let interval = self.block.interval();
         self.group_start = at - at % interval;
         self.group_end = self.group_start.saturating_add(interval);
         self.restart =
@@ -175,7 +175,7 @@ impl Cursor {
     #[inline]
     fn stand_on(&mut self, at: u32, raw: Option<Raw>) -> Option<()> {
         // Not valid unless all of this works out.
-        self.at = self.block.len;
+        self.at = self.block.len();
         let raw = raw?;
         if raw.shared > 0 {
             self.build_key(at, &raw)?;
@@ -191,7 +191,7 @@ impl Cursor {
         if at < self.group_start || at >= self.group_end {
             self.enter_group(at);
         }
-        let data = &self.block.data[..];
+        let data = &self.block.data()[..];
         if raw.shared <= self.from_restart {
             self.key.truncate(raw.shared);
         } else {

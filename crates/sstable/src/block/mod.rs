@@ -27,9 +27,10 @@ pub(crate) use builder::{BlockBuilder, common_prefix};
 pub(crate) use cursor::Cursor;
 pub(crate) use entry::Raw;
 
+use base::buffer::{Buffer, BufferMut};
 use base::limits::{BLOCK_BYTES_MAX, KEY_BYTES_MAX};
 use base::{SeqNo, ValueKind};
-use std::sync::Arc;
+use std::borrow::Borrow;
 
 /// Bytes after the entries.
 const TAIL_LEN: usize = size_of::<u32>() + 2 * size_of::<u16>();
@@ -47,36 +48,28 @@ fn tag_of(hash: u64) -> u8 {
     (hash as u8).max(1)
 }
 
-/// A parsed block. A clone shares the bytes.
-#[derive(Debug, Clone)]
-pub(crate) struct Block {
-    data: Arc<[u8]>,
-    /// Number of entries.
-    len: u32,
-    entries_start: u32,
-    entries_end: u32,
-    interval: u32,
-    tagged: bool,
-    narrow: bool,
-}
+/// Buffer and block share the notes.
+///
+/// ```text
+/// word 0  number of entries        word 2  interval, NARROW, TAGGED
+/// word 1  where the entries end    word 3  where they start
+/// ```
+const NARROW: u32 = 1 << 16;
+const TAGGED: u32 = 1 << 17;
+
+/// A parsed block. A clone shares the bytes. `B` is a [`Buffer`], or lends one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Block<B = Buffer>(B);
 
 impl Block {
     /// A block without entries, for iterators that stand nowhere.
     pub(crate) fn empty() -> Block {
-        Block {
-            data: Arc::default(),
-            len: 0,
-            entries_start: 0,
-            entries_end: 0,
-            interval: 1,
-            tagged: false,
-            narrow: true,
-        }
+        Block::default()
     }
 
     /// Takes the first `payload_len` bytes of `data` as a block and checks their structure, but not
     /// the order of keys: that is for `verify`. The error says what is wrong.
-    pub(crate) fn parse(data: Arc<[u8]>, payload_len: usize) -> Result<Block, &'static str> {
+    pub(crate) fn parse(mut data: BufferMut, payload_len: usize) -> Result<Block, &'static str> {
         let payload = data.get(..payload_len).ok_or("block shorter than its length")?;
         let (body, tail) =
             payload.split_last_chunk::<TAIL_LEN>().ok_or("block shorter than its tail")?;
@@ -99,22 +92,44 @@ impl Block {
             return Err("block offsets of the wrong width");
         }
         let entries_end = u32::try_from(body.len()).map_err(|_| "block too large")?;
-        let entries_start = entries_start as u32;
-        let block = Block { data, len, entries_start, entries_end, interval, tagged, narrow };
+        let form = interval | if narrow { NARROW } else { 0 } | if tagged { TAGGED } else { 0 };
+        data.set_notes([len, entries_end, form, entries_start as u32]);
+        let block = Block(data.freeze());
         block.check_entries().ok_or("entry does not decode")?;
         Ok(block)
     }
 
+    /// The buffer, for those who keep it where [`Block::lent`] will find it.
+    pub(crate) fn into_buffer(self) -> Buffer {
+        self.0
+    }
+}
+
+impl<'a> Block<&'a Buffer> {
+    /// The block in a buffer that came from [`Block::into_buffer`].
+    #[inline(always)]
+    pub(crate) fn lent(buffer: &'a Buffer) -> Block<&'a Buffer> {
+        Block(buffer)
+    }
+
+    /// A block of its own, which shares the bytes.
+    #[inline]
+    pub(crate) fn share(self) -> Block {
+        Block(self.0.clone())
+    }
+}
+
+impl<B: Borrow<Buffer>> Block<B> {
     /// Decodes every entry: kinds known, prefixes within the restart key, no byte left over.
     fn check_entries(&self) -> Option<()> {
-        let (mut at, mut restart_len, mut in_group) = (self.entries_start as usize, 0, 0);
-        for i in 0..self.len {
+        let (mut at, mut restart_len, mut in_group) = (self.entries_start(), 0, 0);
+        for i in 0..self.len() {
             if self.offset(i)? != at {
                 return None;
             }
-            let raw = entry::decode(&self.data, at)?;
+            let raw = entry::decode(self.data(), at)?;
             if in_group == 0 {
-                (restart_len, in_group) = (raw.value - raw.suffix, self.interval);
+                (restart_len, in_group) = (raw.value - raw.suffix, self.interval());
                 if raw.shared != 0 {
                     return None;
                 }
@@ -122,61 +137,93 @@ impl Block {
             in_group -= 1;
             let key_len = raw.shared + (raw.value - raw.suffix);
             let fits = raw.shared <= restart_len && key_len <= KEY_BYTES_MAX;
-            if !fits || raw.end > self.entries_end as usize || raw.kind == ValueKind::RangeDelete {
+            if !fits || raw.end > self.entries_end() as usize || raw.kind == ValueKind::RangeDelete
+            {
                 return None;
             }
             at = raw.end;
         }
-        (at == self.entries_end as usize && (!self.tagged || *self.tags()?.first()? != 0))
+        (at == self.entries_end() as usize && (!self.is_tagged() || *self.tags()?.first()? != 0))
             .then_some(())
     }
 
+    #[inline(always)]
+    fn buffer(&self) -> &Buffer {
+        self.0.borrow()
+    }
+
     /// Number of entries.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn len(&self) -> u32 {
-        self.len
+        self.buffer().notes()[0]
+    }
+
+    #[inline(always)]
+    fn entries_end(&self) -> u32 {
+        self.buffer().notes()[1]
+    }
+
+    #[inline(always)]
+    fn entries_start(&self) -> usize {
+        self.buffer().notes()[3] as usize
+    }
+
+    /// Entries 0, interval, 2 * interval and so on are restarts.
+    #[inline(always)]
+    fn interval(&self) -> u32 {
+        (self.buffer().notes()[2] & 0xffff).max(1)
+    }
+
+    #[inline(always)]
+    fn is_tagged(&self) -> bool {
+        self.buffer().notes()[2] & TAGGED != 0
+    }
+
+    #[inline(always)]
+    fn is_narrow(&self) -> bool {
+        self.buffer().notes()[2] & NARROW != 0
     }
 
     /// Bytes of the block.
     pub(crate) fn payload_len(&self) -> usize {
-        self.entries_end as usize + TAIL_LEN
+        self.entries_end() as usize + TAIL_LEN
     }
 
     /// The shared bytes, for slices of values.
-    #[inline]
-    pub(crate) fn data(&self) -> &Arc<[u8]> {
-        &self.data
+    #[inline(always)]
+    pub(crate) fn data(&self) -> &Buffer {
+        self.buffer()
     }
 
     /// The value of an entry of this block.
     #[inline]
     pub(crate) fn value(&self, raw: &Raw) -> &[u8] {
-        self.data.get(raw.value..raw.end).unwrap_or_default()
+        self.data().get(raw.value..raw.end).unwrap_or_default()
     }
 
     /// Where entry `i` starts.
     #[inline(always)]
     fn offset(&self, i: u32) -> Option<usize> {
-        let (start, i) = (self.entries_start as usize, i as usize);
-        let array = if self.tagged { self.len as usize } else { 0 };
-        if self.narrow {
-            let bytes = self.data.get(array + 2 * i..)?.first_chunk::<2>()?;
+        let (start, i) = (self.entries_start(), i as usize);
+        let array = if self.is_tagged() { self.len() as usize } else { 0 };
+        if self.is_narrow() {
+            let bytes = self.data().get(array + 2 * i..)?.first_chunk::<2>()?;
             return Some(start + usize::from(u16::from_le_bytes(*bytes)));
         }
-        let bytes = self.data.get(array + 4 * i..)?.first_chunk::<4>()?;
+        let bytes = self.data().get(array + 4 * i..)?.first_chunk::<4>()?;
         start.checked_add(u32::from_le_bytes(*bytes) as usize)
     }
 
     /// Decodes entry `i`.
     #[inline]
     fn raw(&self, i: u32) -> Option<Raw> {
-        entry::decode(&self.data, self.offset(i)?)
+        entry::decode(self.data(), self.offset(i)?)
     }
 
     /// The tags, one per entry; `None` if the block has none.
     #[inline]
     fn tags(&self) -> Option<&[u8]> {
-        self.tagged.then(|| self.data.get(..self.len as usize))?
+        self.is_tagged().then(|| self.data().get(..self.len() as usize))?
     }
 
     /// True if the tags agree with the user keys, given as an iterator over the entries' keys.

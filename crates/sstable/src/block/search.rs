@@ -2,7 +2,9 @@
 
 use super::builder::common_prefix;
 use super::{Block, Found, Raw, tag_of};
+use base::buffer::Buffer;
 use base::{InternalKey, SeqNo, bytes};
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 
 /// Versions of one key looked at one by one before a binary search takes over.
@@ -10,7 +12,7 @@ const LINEAR_VERSIONS: u32 = 8;
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
-impl Block {
+impl<B: Borrow<Buffer>> Block<B> {
     /// The first entry at or after `target`; `len` if there is none. `None` if the block is broken.
     pub(crate) fn lower_bound(&self, target: InternalKey<'_>) -> Option<u32> {
         self.partition(target, Ordering::Less)
@@ -24,25 +26,25 @@ impl Block {
     /// The number of entries that compare to `target` as `last` or less.
     fn partition(&self, target: InternalKey<'_>, last: Ordering) -> Option<u32> {
         let trailer = target.trailer();
-        let groups = self.len.div_ceil(self.interval);
+        let groups = self.len().div_ceil(self.interval());
         let before = search(0, groups, |group| {
-            let raw = self.raw(group * self.interval)?;
-            let key = self.data.get(raw.suffix..raw.value)?;
+            let raw = self.raw(group * self.interval())?;
+            let key = self.data().get(raw.suffix..raw.value)?;
             Some(compare(key, target.user_key, raw.trailer(), trailer) <= last)
         })?;
         let Some(group) = before.checked_sub(1) else {
             return Some(0);
         };
-        let start = group * self.interval;
+        let start = group * self.interval();
         let restart = self.restart_key(start)?;
         let known = common_prefix(restart, target.user_key);
-        search(start + 1, self.len.min(start.saturating_add(self.interval)), |i| {
+        search(start + 1, self.len().min(start.saturating_add(self.interval())), |i| {
             let raw = self.raw(i)?;
             if raw.shared > known {
                 // The entry parts from the target where its restart does, and that one is before it.
                 return Some(true);
             }
-            let suffix = self.data.get(raw.suffix..raw.value)?;
+            let suffix = self.data().get(raw.suffix..raw.value)?;
             let rest = target.user_key.get(raw.shared..)?;
             Some(compare(suffix, rest, raw.trailer(), trailer) <= last)
         })
@@ -52,14 +54,14 @@ impl Block {
     #[inline]
     pub(super) fn restart_key(&self, start: u32) -> Option<&[u8]> {
         let raw = self.raw(start)?;
-        self.data.get(raw.suffix..raw.value)
+        self.data().get(raw.suffix..raw.value)
     }
 
     /// The newest version of `user_key` at or below `snapshot` in this block. The outer `None` means
     /// that the block is broken.
     #[inline]
     pub(crate) fn get(&self, hash: u64, user_key: &[u8], snapshot: SeqNo) -> Option<Option<Found>> {
-        if !self.tagged {
+        if !self.is_tagged() {
             return self.get_by_order(user_key, snapshot);
         }
         match self.find_first(hash, user_key)? {
@@ -71,7 +73,7 @@ impl Block {
     /// [`lower_bound`](Self::lower_bound), faster if the block has the very key: one cache miss then
     /// stands for those of a binary search.
     pub(crate) fn seek(&self, target: InternalKey<'_>) -> Option<u32> {
-        if self.tagged {
+        if self.is_tagged() {
             let hash = base::checksum::key_hash(target.user_key);
             match self.find_first(hash, target.user_key)? {
                 Some((i, raw)) if raw.trailer() <= target.trailer() => return Some(i),
@@ -85,10 +87,10 @@ impl Block {
     #[inline]
     fn find_first(&self, hash: u64, user_key: &[u8]) -> Option<Option<(u32, Raw)>> {
         let wanted = u64::from(tag_of(hash)) * LOW_BITS;
-        let len = self.len as usize;
+        let len = self.len() as usize;
         for first in (0..len).step_by(8) {
             // What lies behind the tags makes the load safe; what is not a tag is cut off below.
-            let word = u64::from_le_bytes(*self.data.get(first..)?.first_chunk::<8>()?);
+            let word = u64::from_le_bytes(*self.data().get(first..)?.first_chunk::<8>()?);
             let diff = word ^ wanted;
             let mut hits = diff.wrapping_sub(LOW_BITS) & !diff & HIGH_BITS;
             if len - first < 8 {
@@ -114,13 +116,13 @@ impl Block {
             return Some(false);
         }
         let (prefix, suffix) = user_key.split_at_checked(raw.shared)?;
-        if !bytes::same(suffix, self.data.get(raw.suffix..raw.value)?) {
+        if !bytes::same(suffix, self.data().get(raw.suffix..raw.value)?) {
             return Some(false);
         }
         if prefix.is_empty() {
             return Some(true);
         }
-        let restart = self.restart_key(i - i % self.interval)?;
+        let restart = self.restart_key(i - i % self.interval())?;
         Some(bytes::same(restart.get(..raw.shared)?, prefix))
     }
 
@@ -136,7 +138,7 @@ impl Block {
         let first = i;
         while raw.seq > snapshot {
             i += 1;
-            if i >= self.len || *self.tags()?.get(i as usize)? != 0 {
+            if i >= self.len() || *self.tags()?.get(i as usize)? != 0 {
                 return Some(None);
             }
             base::probe!("older version of a key in a block");
@@ -152,7 +154,7 @@ impl Block {
     /// [`get`](Self::get) by binary search.
     fn get_by_order(&self, user_key: &[u8], snapshot: SeqNo) -> Option<Option<Found>> {
         let i = self.lower_bound(InternalKey::seek_at(user_key, snapshot))?;
-        if i == self.len {
+        if i == self.len() {
             return Some(None);
         }
         let raw = self.raw(i)?;

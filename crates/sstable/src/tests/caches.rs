@@ -254,3 +254,29 @@ fn tables_and_block_cache_share_a_limit() {
     tables.limit_memory(10, None);
     assert_eq!(blocks.capacity_bytes(), 1 << 19, "a shared cache is not touched");
 }
+
+/// Blocks of many sizes in a cache large enough to have its memory in huge pages.
+#[test]
+fn the_budget_of_a_pooled_cache_holds() {
+    const CAPACITY: usize = 128 << 20;
+    let cache = Arc::new(BlockCache::new(CAPACITY));
+    for (id, value_bytes) in [(1, 100), (2, 9_000), (3, 700), (4, 40_000), (5, 2_500)] {
+        let value = vec![id as u8; value_bytes];
+        let rows: Vec<Row> = (0..(60 << 20) / (value_bytes as u32 + 20))
+            .map(|n| (format!("{n:08}").into_bytes(), 1, ValueKind::Put, value.clone()))
+            .collect();
+        let options = TableOptions { compression: Compression::None, ..TableOptions::default() };
+        let (bytes, _) = write_rows(&rows, &Fragments::default(), &options, id);
+        let file = Bytes::new(bytes);
+        let table =
+            TableReader::open(file, Path::new(PATH), id, Arc::clone(&cache)).expect("sound");
+        for (key, ..) in rows.iter().step_by(3) {
+            let (_, _, found) = get(&table, key, 1).expect("readable").expect("present");
+            assert_eq!(found, value);
+        }
+        let usage = cache.usage_bytes();
+        assert!(usage <= CAPACITY + CAPACITY / 32, "{usage} bytes after table {id}");
+        assert!(cache.pool().is_some_and(|pool| pool.mapped_bytes() <= usage));
+    }
+    assert!(cache.usage_bytes() > CAPACITY / 2, "it is used, too");
+}

@@ -104,7 +104,7 @@ proptest! {
             bytes.extend_from_slice(&[2, 0, 0, 0, 16, 0, 1, 0]);
         }
         let len = bytes.len();
-        if let Ok(block) = Block::parse(bytes.into(), len) {
+        if let Ok(block) = Block::parse(bytes[..].into(), len) {
             block.get(3, b"key", SeqNo(7));
             block.lower_bound(InternalKey::before_all(b"key"));
         }
