@@ -24,7 +24,10 @@ impl Engine {
             tree.flush_queued.store(false, Ordering::Release);
             match engine.flush_tree(&tree) {
                 Ok(()) => engine.flush_succeeded(&tree),
-                Err(e) => engine.background_failed(&e),
+                Err(e) => {
+                    tree.flush_failures.fetch_add(1, Ordering::AcqRel);
+                    engine.background_failed(&e);
+                }
             }
         });
     }
@@ -210,7 +213,10 @@ impl Engine {
 
     /// Waits until nothing up to `last` is left in frozen memtables of `trees`.
     pub(crate) fn wait_flushed(self: &Arc<Self>, trees: &[Arc<Tree>], last: SeqNo) -> Result<()> {
-        let failures = self.counters.background_failures.load(Ordering::Relaxed);
+        let failures = || -> u64 {
+            trees.iter().map(|tree| tree.flush_failures.load(Ordering::Acquire)).sum()
+        };
+        let before = failures();
         let waits = |tree: &Arc<Tree>| {
             tree.view().frozen.iter().any(|m| m.frozen().is_some_and(|f| f.seq <= last))
         };
@@ -221,9 +227,11 @@ impl Engine {
             if let Err(e) = self.health.check_writable() {
                 return Some(Err(e));
             }
-            // A failure since the call is the caller's answer; an older one is being retried.
-            let failed = self.counters.background_failures.load(Ordering::Relaxed) > failures;
-            if failed && let Some(e) = self.health.retrying() {
+            // A failed flush since the call is the caller's answer; an older one is being retried, and compactions keep no
+            // memtable from its table.
+            if failures() > before
+                && let Some(e) = self.health.retrying()
+            {
                 return Some(Err(e));
             }
             trees.iter().for_each(|tree| self.queue_flush(tree));

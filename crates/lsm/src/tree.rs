@@ -132,6 +132,8 @@ pub(crate) struct Tree {
     /// Held by the one flush that may run.
     pub(crate) flush_lock: Mutex<()>,
     pub(crate) flush_queued: AtomicBool,
+    /// How many flushes have failed.
+    pub(crate) flush_failures: AtomicU64,
     pub(crate) compactions: Mutex<Compactions>,
 }
 
@@ -186,6 +188,7 @@ impl Tree {
             l0_runs,
             flush_lock: Mutex::default(),
             flush_queued: AtomicBool::new(false),
+            flush_failures: AtomicU64::new(0),
             compactions: Mutex::default(),
         })
     }

@@ -14,8 +14,10 @@ use testkit::rng::Rng;
 use testkit::value::value_for;
 use vfs::{Fs, MemFs, StdFs};
 
-const DISK_BYTES: u64 = 1 << 20;
-const BALLAST_BYTES: usize = 300 << 10;
+const DISK_BYTES: u64 = 2 << 20;
+/// What is in the way until there is to be room. More than the database has for itself: a compaction may write all of it
+/// once more before it lets the old tables go, and needs room for that.
+const BALLAST_BYTES: usize = 1300 << 10;
 
 /// What came of one full disk.
 #[derive(Debug, Clone, Copy)]
