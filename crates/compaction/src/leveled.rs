@@ -14,6 +14,8 @@ const WIDENED_INPUT_TARGETS_MAX: u64 = 25;
 const QUIET_SHARE: u64 = 8;
 /// How many of the cheapest tables are tried before the level is left for later.
 const CANDIDATES_MAX: usize = 16;
+/// In a burst so many times `l0_trigger` runs start a merge.
+const BURST_RUNS: usize = 3;
 
 /// Leveled compaction with level sizes that follow the data.
 ///
@@ -27,7 +29,8 @@ const CANDIDATES_MAX: usize = 16;
 /// `level_compaction_dynamic_level_bytes` and `kMinOverlappingRatio`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Leveled {
-    /// Runs in L0 that start a merge. More: fewer, larger merges, slower reads. 1 to 1000. Default 4.
+    /// Runs in L0 that start a merge, three times as many in a [burst](View::burst) of writes. More: fewer, larger merges,
+    /// slower reads. 1 to 1000. Default 4.
     pub l0_trigger: usize,
     /// Bytes of the first level below L0. Best near `l0_trigger` memtables. Default 256 MiB.
     pub base_bytes: u64,
@@ -92,9 +95,11 @@ impl Leveled {
     pub(crate) fn pick(&self, view: &View<'_>) -> Option<Task> {
         let tree = Tree::new(view);
         let shape = self.shape(view.version, tree.first_level_in_use());
-        for (level, _) in self.scores(&tree, &shape) {
+        let l0_trigger =
+            if view.burst { self.l0_trigger.saturating_mul(BURST_RUNS) } else { self.l0_trigger };
+        for (level, _) in self.scores(&tree, &shape, l0_trigger) {
             let task = match level {
-                0 => self.pick_l0(&tree, &shape),
+                0 => self.pick_l0(&tree, &shape, l0_trigger),
                 _ => self.pick_level(&tree, level),
             };
             if task.is_some() {
@@ -108,11 +113,11 @@ impl Leveled {
     }
 
     /// The levels that are over their targets, the worst first.
-    fn scores(&self, tree: &Tree<'_>, shape: &Shape) -> Vec<(usize, f64)> {
+    fn scores(&self, tree: &Tree<'_>, shape: &Shape, l0_trigger: usize) -> Vec<(usize, f64)> {
         let l0 = tree.level_runs(0).iter().filter(|run| !tree.has_busy(run)).count();
         let mut scores = Vec::new();
-        if l0 >= self.l0_trigger {
-            scores.push((0, l0 as f64 / self.l0_trigger as f64));
+        if l0 >= l0_trigger {
+            scores.push((0, l0 as f64 / l0_trigger as f64));
         }
         for level in 1..BOTTOM {
             let bytes = tree.level_bytes(level);
@@ -128,7 +133,7 @@ impl Leveled {
 
     /// All of L0 into the base level; while that is blocked, the newest runs into one, so that reads
     /// do not suffer from a long merge further down.
-    fn pick_l0(&self, tree: &Tree<'_>, shape: &Shape) -> Option<Task> {
+    fn pick_l0(&self, tree: &Tree<'_>, shape: &Shape, l0_trigger: usize) -> Option<Task> {
         let free: Vec<_> = tree.level_runs(0).iter().filter(|run| !tree.has_busy(run)).collect();
         let wish = Wish {
             seeds: whole_runs(free.iter().map(|&run| (0, run))),
@@ -139,14 +144,14 @@ impl Leveled {
         };
         tree.build(wish).or_else(|| {
             base::probe!("way down from level 0 is blocked");
-            self.pick_within_l0(tree)
+            self.pick_within_l0(tree, l0_trigger)
         })
     }
 
-    fn pick_within_l0(&self, tree: &Tree<'_>) -> Option<Task> {
+    fn pick_within_l0(&self, tree: &Tree<'_>, l0_trigger: usize) -> Option<Task> {
         let runs = tree.level_runs(0);
         let free = runs.iter().take_while(|run| !tree.has_busy(run)).count();
-        if free < self.l0_trigger.max(2) + 2 {
+        if free < l0_trigger.max(2) + 2 {
             return None;
         }
         tree.build(Wish {

@@ -330,11 +330,35 @@ fn sizes_at_the_end_of_all_numbers_do_not_overflow() {
         let mut running = Vec::new();
         for _ in 0..20 {
             let oldest_snapshot = SeqNo::MAX;
-            let view =
-                View { version: &version, running: &running, now_micros: 1, oldest_snapshot };
+            let view = View {
+                version: &version,
+                running: &running,
+                now_micros: 1,
+                oldest_snapshot,
+                burst: running.len() % 2 == 1,
+            };
             running.extend(policy.pick(&view));
         }
         assert!(!running.is_empty(), "{policy:?}");
         assert!(policy.debt(&version).l0_runs <= 3);
+    }
+}
+
+/// In a burst the same runs wait for more to come, and are then merged at once.
+#[test]
+fn a_burst_puts_the_first_merge_off() {
+    let policy = Policy::from(Leveled::default());
+    let runs = |count: u64| -> Vec<AddedTable> {
+        let table = |n| TableMeta { file: base::FileNum(n), ..any_table() };
+        (0..count).map(|n| AddedTable { level: 0, run: RunId(n), table: table(n) }).collect()
+    };
+    for (count, burst, merged) in
+        [(3, false, 0), (4, false, 4), (4, true, 0), (11, true, 0), (12, true, 12)]
+    {
+        let version = Manifested::empty().apply(&runs(count), &[]).expect("valid");
+        let oldest_snapshot = SeqNo::MAX;
+        let view = View { version: &version, running: &[], now_micros: 1, oldest_snapshot, burst };
+        let inputs = policy.pick(&view).map_or(0, |task| task.tables().count());
+        assert_eq!(inputs, merged, "{count} runs, burst {burst}");
     }
 }

@@ -39,6 +39,8 @@ pub struct View<'a> {
     /// The oldest snapshot that is still open; [`SeqNo::MAX`] if there is none. A reader that holds
     /// on to a whole version needs no mention here.
     pub oldest_snapshot: SeqNo,
+    /// True while writes come so fast that merging had better wait until more is there to merge.
+    pub burst: bool,
 }
 
 /// How far compaction is behind: what back-pressure goes by.

@@ -348,7 +348,7 @@ impl<'a> Sim<'a> {
 
     fn view(&self) -> View<'_> {
         let oldest_snapshot = SeqNo::MAX;
-        View { version: &self.version, running: &[], now_micros: 0, oldest_snapshot }
+        View { version: &self.version, running: &[], now_micros: 0, oldest_snapshot, burst: false }
     }
 
     fn compact(&mut self, task: &Task) -> Result<()> {

@@ -128,6 +128,7 @@ impl TestTree {
 
     pub(crate) fn view(&self) -> View<'_> {
         View {
+            burst: false,
             version: &self.version,
             running: &self.running,
             now_micros: self.now_micros,

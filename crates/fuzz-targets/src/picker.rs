@@ -169,6 +169,7 @@ impl Sim {
             running: &self.running,
             now_micros: self.now,
             oldest_snapshot: self.snapshot.map_or(SeqNo::MAX, SeqNo),
+            burst: self.now.is_multiple_of(4),
         }
     }
 
@@ -408,7 +409,9 @@ fn any_sizes(source: &mut Source<'_>, policy: &Policy) {
         let (now_micros, oldest) = (source.number(), source.number());
         let oldest_snapshot =
             if oldest.is_multiple_of(2) { SeqNo::MAX } else { SeqNo(oldest >> 8) };
-        let view = View { version: &version, running: &running, now_micros, oldest_snapshot };
+        let burst = now_micros.is_multiple_of(4);
+        let view =
+            View { version: &version, running: &running, now_micros, oldest_snapshot, burst };
         let by_range = policy.pick_range(&view, Bound::Included(b"\x10"), Bound::Unbounded);
         by_range.iter().for_each(|task| check_task(&version, task));
         let Some(task) = policy.pick(&view) else { continue };

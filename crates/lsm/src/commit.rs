@@ -350,6 +350,8 @@ impl Engine {
     pub(crate) fn freeze(self: &Arc<Self>, commit: &CommitState, tree: &Arc<Tree>) {
         let Ok(log) = self.segments.log() else { return };
         if !tree.view().active.table.is_empty() {
+            let bytes = tree.view().active.table.size_bytes() as u64;
+            tree.burst.add(bytes, self.clock.monotonic_micros());
             tree.freeze(Frozen { seq: commit.last_seq, end: log.end() });
         }
         self.queue_flush(tree);

@@ -44,7 +44,14 @@ impl Engine {
             return None;
         }
         let version = Arc::clone(&tree.view().version);
+        let quiet = compactions.quiet.is_some_and(|quiet| quiet.seq == self.visible());
+        // What is about to be flushed is merged along with the rest.
+        let burst = match quiet {
+            true => !tree.view().frozen.is_empty(),
+            false => tree.burst.is_on(self.clock.monotonic_micros()),
+        };
         let view = self.policy_view(&version, &compactions.running);
+        let view = compaction::View { burst, ..view };
         let task = match tree.options.compaction.pick(&view) {
             Some(task) => task,
             None => self.pick_quiet(tree, &mut compactions, &version)?,
@@ -66,6 +73,7 @@ impl Engine {
             running,
             now_micros: self.clock.wall_micros(),
             oldest_snapshot: self.snapshots.oldest().unwrap_or(SeqNo::MAX),
+            burst: false,
         }
     }
 
@@ -308,6 +316,7 @@ impl Engine {
         })?;
         // The last job may have ended while it still held the tables that it replaced.
         self.purge();
+        self.give_space_back();
         Ok(())
     }
 }

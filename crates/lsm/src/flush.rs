@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::executor::Priority;
 use crate::listener::EngineEvent;
 use crate::metrics::Counters;
+use crate::options::Compression;
 use crate::tree::{Frozen, Mem, Tree};
 use base::{Error, Fragments, InternalIterator, MergingIterator, Result, SeqNo};
 use compaction::OlderData;
@@ -145,9 +146,16 @@ impl Engine {
         let mut merge = MergingIterator::new(mems.iter().map(|m| m.table.iter()).collect());
         merge.seek_to_first()?;
         let target = tree.options.compaction.target_table_bytes();
+        // Half of a flush's time is compression. Writers will soon wait for it, and a merge rewrites what it makes.
+        let behind = tree.frozen_count.load(Ordering::Acquire) > 1;
         let tables = self.with_job(tree, 0, target, |job| {
+            let mut job = job.clone();
+            if behind {
+                base::probe!("flush without compression");
+                job.options.compression = Compression::None;
+            }
             // Older versions may lie in any table, so no tombstone is dropped here.
-            compaction::write_tables(&mut merge, &tombstones, &OlderData::everywhere(), job)
+            compaction::write_tables(&mut merge, &tombstones, &OlderData::everywhere(), &job)
         })?;
         let bytes = tables.iter().map(|t| t.size_bytes).sum();
         Counters::add(&self.counters.flushes, 1);

@@ -19,6 +19,7 @@
 
 mod batch;
 mod builder;
+mod burst;
 mod calls;
 mod checkpoint;
 mod close;

@@ -82,7 +82,8 @@ pub struct Options {
     pub block_cache_bytes: Option<usize>,
     /// Size of a data block before compression. Default 4 KiB, 64 bytes to 1 MiB.
     pub block_size_bytes: usize,
-    /// Compression of data blocks, one for all levels or one for each. Default `Lz4`.
+    /// Compression of data blocks, one for all levels or one for each. Default `Lz4`. A flush goes without while another
+    /// memtable waits for it: its table is the first that will be merged.
     pub compression: PerLevel<Compression>,
     /// Bits per key of the Bloom filters at the lowest levels; upper, smaller levels get a few more. Default 10,
     /// 0 (no filters) to 20.

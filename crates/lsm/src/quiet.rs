@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::tree::{Compactions, Quiet, Tree};
 use base::SeqNo;
 use base::sync::Mutex;
+use base::sync::atomic::Ordering;
 use compaction::Task;
 use manifest::Version;
 use std::sync::Arc;
@@ -41,12 +42,23 @@ impl Engine {
                 return;
             }
             let waited = u128::from(now.saturating_sub(seen.since_micros));
-            if seen.done || waited < delay.as_micros() {
+            if waited < delay.as_micros() {
                 return;
             }
-            seen.done = true;
+            if std::mem::replace(&mut seen.done, true) {
+                drop(seen);
+                self.give_space_back();
+                return;
+            }
         }
         self.begin_quiet();
+    }
+
+    /// Once the work of a quiet time is done, lets go of files that were kept for writes to come.
+    pub(crate) fn give_space_back(&self) {
+        if self.options.idle_compaction.is_some() && self.jobs.load(Ordering::Acquire) == 0 {
+            self.delete_recycled();
+        }
     }
 
     /// Begins a quiet time for all keyspaces, if there is to be any.

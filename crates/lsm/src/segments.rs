@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 use std::sync::OnceLock;
 use wal::{ClosedSegment, Log, Lsn, PreparedSegment};
 
-/// Removed segments kept for reuse: a recycled file is written without page faults or new metadata.
-const RECYCLED_MAX: usize = 2;
+/// Bytes of removed segments kept for reuse until a quiet time: a recycled file is written without new metadata. At least
+/// two are.
+const RECYCLED_BYTES_MAX: u64 = 128 << 20;
 
 /// The log and its files.
 #[derive(Debug, Default)]
@@ -188,7 +189,8 @@ impl Engine {
         let path = FileName::Segment(num).in_dir(&self.dir);
         let len = self.fs.metadata(&path).context("inspect", &path)?.len;
         let mut files = self.segments.files.lock();
-        if len == self.options.log_segment_bytes && files.recycled.len() < RECYCLED_MAX {
+        let kept_max = (RECYCLED_BYTES_MAX / len.max(1)).max(2);
+        if len == self.options.log_segment_bytes && (files.recycled.len() as u64) < kept_max {
             files.recycled.push(num);
             return Ok(());
         }
@@ -197,7 +199,7 @@ impl Engine {
         self.fs.remove_file(&path).context("remove", &path)
     }
 
-    /// Deletes the files kept for reuse: at close, and when space is short.
+    /// Deletes the files kept for reuse: at close, in quiet times, and when space is short.
     pub(crate) fn delete_recycled(&self) {
         for num in std::mem::take(&mut self.segments.files.lock().recycled) {
             // What stays is removed by the next open.

@@ -1,5 +1,6 @@
 //! One keyspace inside the engine: its memtables and its tables.
 
+use crate::burst::Burst;
 use crate::open_run::{OpenRuns, open_runs};
 use crate::options::TreeOptions;
 use base::sync::Mutex;
@@ -135,6 +136,7 @@ pub(crate) struct Tree {
     /// How many flushes have failed.
     pub(crate) flush_failures: AtomicU64,
     pub(crate) compactions: Mutex<Compactions>,
+    pub(crate) burst: Burst,
 }
 
 /// Compactions of one tree.
@@ -190,6 +192,7 @@ impl Tree {
             flush_queued: AtomicBool::new(false),
             flush_failures: AtomicU64::new(0),
             compactions: Mutex::default(),
+            burst: Burst::default(),
         })
     }
 

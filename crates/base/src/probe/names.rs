@@ -28,6 +28,7 @@ pub const ALL: &[&str] = &[
     "files prove lost edits",
     "filter could not be read",
     "filter let an absent key through",
+    "flush without compression",
     "hash index of a memtable grew",
     "hole in place of a marker",
     "index in several partitions",
