@@ -114,11 +114,13 @@ fn a_slot_swapped_under_readers_lends_whole_buffers() {
         while swaps < 20_000
             || (seen.load(Ordering::Relaxed) < 1000 && !readers.iter().any(|r| r.is_finished()))
         {
-            slot.store((swaps % 5 != 0).then(|| make(swaps as u8)));
+            slot.store((!swaps.is_multiple_of(5)).then(|| make(swaps as u8)));
             swaps = swaps.wrapping_add(1);
         }
         over.store(true, Ordering::Relaxed);
-        readers.map(|reader| reader.join().expect("whole buffers only"));
+        for reader in readers {
+            reader.join().expect("whole buffers only");
+        }
     });
     drop(slot);
     assert_eq!((pool.mapped_bytes(), Arc::strong_count(&pool)), (pool.waste_bytes(), 1));
