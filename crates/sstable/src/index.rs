@@ -20,10 +20,11 @@
 //! its key has.
 //!
 //! In memory, eight bytes of each separator, behind the prefix that all share, lie in one array for the
-//! binary search; the separators themselves are looked at only to break ties.
+//! search; the separators themselves are looked at only to break ties. A line through them says where to search.
 
 use crate::block::common_prefix;
 use crate::envelope::{Handle, TRAILER_LEN};
+use crate::line::Line;
 use base::InternalKey;
 use base::bytes;
 use base::coding::{Reader, put_varint};
@@ -162,6 +163,8 @@ pub(crate) struct Index {
     common: Vec<u8>,
     /// Of each separator, the eight bytes behind `common`, big endian, padded with zeros: ascending.
     heads: Vec<u64>,
+    /// Where among `heads` a key lies, about.
+    line: Line,
     slots: Vec<Slot>,
     /// The separators.
     arena: Vec<u8>,
@@ -216,6 +219,7 @@ impl Index {
         let heads: Option<Vec<u64>> =
             (0..self.slots.len()).map(|i| Some(head(self.separator(i)?.0.get(skip..)?))).collect();
         self.heads = heads?;
+        self.line = Line::through(&self.heads);
         Some(self)
     }
 
@@ -247,7 +251,7 @@ impl Index {
             return if target.user_key < &self.common[..] { 0 } else { self.len() };
         }
         let wanted = head(target.user_key.get(self.common.len()..).unwrap_or_default());
-        let low = self.heads.partition_point(|&h| h < wanted);
+        let low = self.line.partition_point(&self.heads, wanted);
         if self.heads.get(low) != Some(&wanted) {
             return low;
         }

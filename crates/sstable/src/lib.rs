@@ -39,6 +39,7 @@ mod footer;
 pub mod fuzzing;
 mod index;
 mod iter;
+mod line;
 mod options;
 mod pinned;
 mod properties;
