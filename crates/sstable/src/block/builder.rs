@@ -5,7 +5,7 @@ use super::{NARROW_MAX, TAGGED_ENTRIES_MAX, TAGS, TAIL_LEN, tag_of};
 use base::InternalKey;
 
 /// Prefixes are shared if that saves at least one byte in so many.
-const SAVING_MIN: usize = 24;
+const SAVING_MIN: usize = 6;
 
 /// Collects entries in ascending order; reused from block to block.
 #[derive(Debug)]
