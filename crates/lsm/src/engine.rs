@@ -36,7 +36,7 @@ use vfs::{FileLock, Fs};
 /// One open database.
 ///
 /// Locks, in the order in which they are taken when several are held:
-/// `closed`, `exclusive`, `Tree::flush_lock`, `Segments::preparing`, `Segments::trimming`, `commit`, `manifest`, `trees`, `Tree::compactions`,
+/// `closed`, `exclusive`, `Segments::preparing`, `Segments::trimming`, `commit`, `manifest`, `trees`, `Tree::compactions`,
 /// `Tree::view_lock`, and last, held for moments only, `calls`, `snapshots`, `graveyard`, those of `health` and of `events`. No lock that a writer takes is held over I/O, but for the
 /// commit lock while an ingest is installed.
 #[derive(Debug)]

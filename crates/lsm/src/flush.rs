@@ -17,13 +17,20 @@ impl Engine {
     /// Asks the executor for a flush of `tree`, unless one is waiting already or there is nothing to flush.
     pub(crate) fn queue_flush(self: &Arc<Self>, tree: &Arc<Tree>) {
         let stopped = tree.is_dropped() || self.is_closing() || self.health.is_stopped();
+        // Whoever flushes looks again afterwards: a second job would only keep a thread waiting, and a writer may need it.
+        let stopped = stopped || tree.flushing.load(Ordering::Acquire);
         if stopped || !self.has_due(tree) || tree.flush_queued.swap(true, Ordering::AcqRel) {
             return;
         }
         let tree = Arc::clone(tree);
         self.submit("flush", Priority::High, move |engine| {
             tree.flush_queued.store(false, Ordering::Release);
-            match engine.flush_tree(&tree) {
+            if tree.flushing.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            let flushed = engine.flush_tree(&tree);
+            tree.flushing.store(false, Ordering::Release);
+            match flushed {
                 Ok(()) => engine.flush_succeeded(&tree),
                 Err(e) => {
                     tree.flush_failures.fetch_add(1, Ordering::AcqRel);
@@ -78,9 +85,8 @@ impl Engine {
         self.event.notify();
     }
 
-    /// Writes all frozen memtables of `tree` into tables and the manifest, then lets them go.
-    pub(crate) fn flush_tree(self: &Arc<Self>, tree: &Arc<Tree>) -> Result<()> {
-        let _only_one = tree.flush_lock.lock();
+    /// Writes all frozen memtables of `tree` into tables and the manifest, then lets them go. One call at a time.
+    fn flush_tree(self: &Arc<Self>, tree: &Arc<Tree>) -> Result<()> {
         let view = tree.view_full();
         let barrier = SeqNo(self.flush_barrier.load(Ordering::Acquire));
         let due = |m: &&Arc<Mem>| m.frozen().is_some_and(|f| f.seq <= barrier);

@@ -105,6 +105,7 @@ impl Engine {
 
     fn divide_budget(&self, budget: usize, memtable: usize) -> usize {
         let (tables, cache) = (&self.tables, self.tables.block_cache());
+        self.all_trees().iter().for_each(|tree| tree.spares.clear());
         // A cache shared with others is as large as they want it.
         let foreign = if self.cache_is_shared { cache.capacity_bytes() } else { 0 };
         let usage = tables.usage();

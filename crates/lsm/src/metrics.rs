@@ -55,7 +55,8 @@ pub struct Metrics {
     pub block_cache_capacity_bytes: usize,
     /// Bytes of indexes and filters of tables that are open or still read.
     pub table_memory_bytes: usize,
-    /// Bytes of the buffers of tables that flushes, compactions and ingests are writing.
+    /// Bytes of the buffers of tables that flushes, compactions and ingests are writing, and of what flushed memtables left for the
+    /// next one.
     pub buffer_bytes: usize,
     /// Bytes of blocks that iterators, those of compactions included, stand in and have read ahead. What is in the block
     /// cache too counts in both.
@@ -207,7 +208,8 @@ impl Engine {
             block_cache_misses: cache.misses(),
             block_cache_capacity_bytes: cache.capacity_bytes(),
             table_memory_bytes: usage.table_bytes(),
-            buffer_bytes: usage.buffer_bytes(),
+            buffer_bytes: usage.buffer_bytes()
+                + trees.iter().map(|tree| tree.spares.bytes()).sum::<usize>(),
             pinned_bytes: usage.pinned_bytes(),
             memory_budget_bytes: self.options.memory_budget_bytes,
             tables_open: self.tables.open_count(),

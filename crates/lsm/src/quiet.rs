@@ -54,10 +54,11 @@ impl Engine {
         self.begin_quiet();
     }
 
-    /// Once the work of a quiet time is done, lets go of files that were kept for writes to come.
+    /// Once the work of a quiet time is done, lets go of files and memory that were kept for writes to come.
     pub(crate) fn give_space_back(&self) {
         if self.options.idle_compaction.is_some() && self.jobs.load(Ordering::Acquire) == 0 {
             self.delete_recycled();
+            self.all_trees().iter().for_each(|tree| tree.spares.clear());
         }
     }
 

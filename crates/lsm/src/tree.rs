@@ -8,7 +8,7 @@ use base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use base::sync::{ArcSwap, Guard};
 use base::{KeyspaceId, SeqNo};
 use manifest::Version;
-use memtable::Memtable;
+use memtable::{Memtable, Spares};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use wal::Lsn;
@@ -16,6 +16,8 @@ use wal::Lsn;
 /// Levels of a tree.
 pub(crate) const LEVELS: usize = manifest::LEVELS_MAX;
 
+/// Memory of flushed memtables that is kept for the next one.
+const SPARE_BYTES_MAX: usize = 128 << 20;
 /// What an entry takes in a memtable, key and value of a hundred bytes and all that is around them.
 const USUAL_ENTRY_BYTES: usize = 144;
 
@@ -38,10 +40,10 @@ pub(crate) struct Frozen {
 
 impl Mem {
     /// An empty memtable, for `expected_entries` at once and to be frozen at `bytes_max`.
-    pub(crate) fn new(expected_entries: usize, bytes_max: usize) -> Arc<Mem> {
+    pub(crate) fn new(expected_entries: usize, bytes_max: usize, spares: &Arc<Spares>) -> Arc<Mem> {
         let likely = bytes_max / USUAL_ENTRY_BYTES;
         Arc::new(Mem {
-            table: Arc::new(Memtable::with_likely(expected_entries, likely)),
+            table: Arc::new(Memtable::with_likely(expected_entries, likely, spares)),
             first_lsn: AtomicU64::new(u64::MAX),
             frozen: OnceLock::new(),
         })
@@ -130,13 +132,15 @@ pub(crate) struct Tree {
     pub(crate) frozen_count: AtomicUsize,
     /// Runs that wait for their first merge, as the policy counts them, for back-pressure.
     pub(crate) l0_runs: AtomicUsize,
-    /// Held by the one flush that may run.
-    pub(crate) flush_lock: Mutex<()>,
+    /// Set while the one flush that may run does.
+    pub(crate) flushing: AtomicBool,
     pub(crate) flush_queued: AtomicBool,
     /// How many flushes have failed.
     pub(crate) flush_failures: AtomicU64,
     pub(crate) compactions: Mutex<Compactions>,
     pub(crate) burst: Burst,
+    /// Memory of flushed memtables for the next one; none is kept in quiet times.
+    pub(crate) spares: Arc<Spares>,
 }
 
 /// Compactions of one tree.
@@ -171,8 +175,9 @@ impl Tree {
     ) -> Arc<Tree> {
         let l0_runs = AtomicUsize::new(options.compaction.debt(&version).l0_runs);
         let runs = open_runs(&version, &[]);
+        let spares = Arc::new(Spares::new(options.memtable_size_bytes.min(SPARE_BYTES_MAX)));
         let view = View {
-            active: Mem::new(0, options.memtable_size_bytes),
+            active: Mem::new(0, options.memtable_size_bytes, &spares),
             frozen: Vec::new(),
             version,
             runs,
@@ -188,11 +193,12 @@ impl Tree {
             gated: AtomicBool::new(false),
             frozen_count: AtomicUsize::new(0),
             l0_runs,
-            flush_lock: Mutex::default(),
+            flushing: AtomicBool::new(false),
             flush_queued: AtomicBool::new(false),
             flush_failures: AtomicU64::new(0),
             compactions: Mutex::default(),
             burst: Burst::default(),
+            spares,
         })
     }
 
@@ -222,7 +228,8 @@ impl Tree {
         self.update_view(|view| {
             view.active.set_frozen(at);
             let frozen = std::iter::once(&view.active).chain(&view.frozen).cloned().collect();
-            let active = Mem::new(view.active.table.entries(), self.options.memtable_size_bytes);
+            let entries = view.active.table.entries();
+            let active = Mem::new(entries, self.options.memtable_size_bytes, &self.spares);
             view.with_memtables(active, frozen)
         });
     }

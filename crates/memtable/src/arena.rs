@@ -23,6 +23,8 @@
 mod chunks;
 #[deny(unsafe_code)]
 mod names;
+#[deny(unsafe_code)]
+mod spares;
 
 use crate::account::Account;
 use base::sync::leaf::{Published, atomic::AtomicU32, atomic::AtomicU64, atomic::Ordering};
@@ -31,6 +33,8 @@ use chunks::Chunks;
 pub(crate) use names::empty_slots;
 pub(crate) use names::{Apart, Appender, Links, Mark, Ref, Slot};
 use names::{HEADER, Header, NO_CHUNK, UNIT, UNIT_BITS, record_units};
+use spares::SpareChunk;
+pub use spares::Spares;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ptr;
@@ -50,13 +54,30 @@ pub(crate) struct Arena {
     chunks: Chunks,
     account: Arc<Account>,
     tail: Apart<AtomicU64>,
+    spares: Arc<Spares>,
+}
+
+// SAFETY: the memory that it points to is its own: a chunk is made a `SpareChunk` once no record in it is lent out.
+unsafe impl Send for SpareChunk {}
+
+impl Drop for SpareChunk {
+    fn drop(&mut self) {
+        if let Ok(layout) = Layout::from_size_align(CHUNK_MAX, UNIT) {
+            // SAFETY: `Arena::add_chunk` allocated it with this layout, and nobody else points to it, see above.
+            unsafe { dealloc(self.0, layout) };
+        }
+    }
 }
 
 impl Arena {
-    pub(crate) fn new(account: Arc<Account>) -> (Arena, Appender) {
+    pub(crate) fn new(account: Arc<Account>, spares: Arc<Spares>) -> (Arena, Appender) {
         let end = Mark::START;
-        let arena =
-            Arena { chunks: Chunks::default(), account, tail: Apart(AtomicU64::new(end.pack())) };
+        let arena = Arena {
+            chunks: Chunks::default(),
+            account,
+            tail: Apart(AtomicU64::new(end.pack())),
+            spares,
+        };
         (arena, Appender { end, capacity: 0, next_chunk_bytes: CHUNK_MIN })
     }
 
@@ -131,8 +152,12 @@ impl Arena {
         let id = appender.end.chunks;
         assert!(id < CHUNKS_MAX, "memtable of more than 8 GiB");
         let Ok(layout) = Layout::from_size_align(bytes, UNIT) else { panic!("size overflow") };
-        // SAFETY: no chunk is empty: a record has a header.
-        let base = unsafe { alloc(layout) };
+        let spare = if bytes == CHUNK_MAX { self.spares.take_chunk() } else { None };
+        let base = match spare {
+            Some(spare) => std::mem::ManuallyDrop::new(spare).0,
+            // SAFETY: no chunk is empty: a record has a header.
+            None => unsafe { alloc(layout) },
+        };
         if base.is_null() {
             handle_alloc_error(layout);
         }
@@ -210,6 +235,10 @@ impl Drop for Arena {
             if let Ok(layout) = Layout::from_size_align(bytes, UNIT)
                 && !base.is_null()
             {
+                if bytes == CHUNK_MAX {
+                    drop(self.spares.keep_chunk(SpareChunk(base)));
+                    continue;
+                }
                 // SAFETY: allocated in `add_chunk` with this layout; `&mut self` says that no record is lent out.
                 unsafe { dealloc(base, layout) };
             }

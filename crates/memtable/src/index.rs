@@ -6,7 +6,7 @@
 //! index is dropped, since readers may be in them.
 
 use crate::account::Account;
-use crate::arena::{Ref, Slot, empty_slots};
+use crate::arena::{Ref, Slot, Spares, empty_slots};
 use base::sync::leaf::atomic::{AtomicU32, Ordering};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -25,6 +25,15 @@ pub(crate) struct Index {
     /// What it grows to in one step once it has come to `JUMP_BITS`.
     likely_bits: u32,
     account: Arc<Account>,
+    spares: Arc<Spares>,
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        if let Some(table) = self.tables[self.bits.load(Ordering::Relaxed) as usize].take() {
+            self.spares.keep_table(table);
+        }
+    }
 }
 
 /// Where a key is, or where it would go.
@@ -40,10 +49,15 @@ pub(crate) fn tag(hash: u64) -> u32 {
 }
 
 impl Index {
-    pub(crate) fn new(expected_keys: usize, likely_keys: usize, account: Arc<Account>) -> Index {
+    pub(crate) fn new(
+        expected_keys: usize,
+        likely_keys: usize,
+        account: Arc<Account>,
+        spares: Arc<Spares>,
+    ) -> Index {
         let tables = [const { OnceLock::new() }; BITS_MAX as usize + 1];
         let likely_bits = bits_for(likely_keys);
-        let index = Index { bits: AtomicU32::new(0), tables, likely_bits, account };
+        let index = Index { bits: AtomicU32::new(0), tables, likely_bits, account, spares };
         if expected_keys > 0 {
             index.publish(bits_for(expected_keys));
         }
@@ -112,7 +126,7 @@ impl Index {
     fn table(&self, bits: u32) -> &[Slot] {
         self.tables[bits as usize].get_or_init(|| {
             self.account.add(size_of::<Slot>() << bits);
-            empty_slots(1 << bits)
+            self.spares.take_table(1 << bits).unwrap_or_else(|| empty_slots(1 << bits))
         })
     }
 

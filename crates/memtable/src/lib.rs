@@ -31,6 +31,7 @@ mod order;
 mod sort;
 mod tombstones;
 
+pub use arena::Spares;
 pub use iter::MemtableIterator;
 pub use memtable::{Found, Memtable};
 

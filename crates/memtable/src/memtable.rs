@@ -1,7 +1,7 @@
 //! [`Memtable`]: inserts, point reads and the links between versions.
 
 use crate::account::Account;
-use crate::arena::{Apart, Appender, Arena, Links, Record, Ref};
+use crate::arena::{Apart, Appender, Arena, Links, Record, Ref, Spares};
 use crate::index::{Index, Place, tag};
 use crate::iter::MemtableIterator;
 use crate::order::Order;
@@ -61,20 +61,30 @@ impl Memtable {
     /// 3.2 slots a key, in untouched pages until used). 0 is fine.
     #[must_use]
     pub fn new(expected_entries: usize) -> Memtable {
-        Memtable::with_likely(expected_entries, 0)
+        Memtable::with_likely(expected_entries, 0, &Arc::default())
     }
 
     /// As [`new`](Self::new); and once the table is clearly in use, its hash index grows to `likely_entries` in one early,
-    /// cheap step, rather than in many of which each holds up a writer twice as long as the one before.
+    /// cheap step, rather than in many of which each holds up a writer twice as long as the one before. Takes its memory from
+    /// `spares` first, and leaves it there.
     #[must_use]
-    pub fn with_likely(expected_entries: usize, likely_entries: usize) -> Memtable {
+    pub fn with_likely(
+        expected_entries: usize,
+        likely_entries: usize,
+        spares: &Arc<Spares>,
+    ) -> Memtable {
         let account = Arc::<Account>::default();
-        let (arena, appender) = Arena::new(Arc::clone(&account));
+        let (arena, appender) = Arena::new(Arc::clone(&account), Arc::clone(spares));
         let seq_min = AtomicU64::new(u64::MAX);
         let counts = Counts { entries: AtomicUsize::new(0), seq_min, seq_max: AtomicU64::new(0) };
         Memtable {
             arena,
-            index: Index::new(expected_entries, likely_entries, Arc::clone(&account)),
+            index: Index::new(
+                expected_entries,
+                likely_entries,
+                Arc::clone(&account),
+                Arc::clone(spares),
+            ),
             tombstones: Tombstones::new(Arc::clone(&account)),
             writer: Apart(Mutex::new(Writer { appender, keys: 0 })),
             counts: Apart(counts),

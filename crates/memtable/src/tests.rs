@@ -282,3 +282,31 @@ fn deep_ties_sort_without_recursion() {
         it.next().unwrap();
     }
 }
+
+/// What one memtable leaves is vacant for the next, and no more than the limit is kept.
+#[test]
+fn memory_of_a_dropped_table_serves_the_next() {
+    let spares = Arc::new(crate::Spares::new(3 << 20));
+    for round in 0..4u64 {
+        let table = Memtable::with_likely(0, 40_000, &spares);
+        for i in 0..40_000u64 {
+            let key = (i * 7 + round).to_be_bytes();
+            let entry = InternalKey::new(&key, SeqNo(i + 1), ValueKind::Put);
+            table.insert(key_hash(&key), entry, &[round as u8; 100]);
+        }
+        let get = |n: u64| {
+            let key = n.to_be_bytes();
+            table.get(key_hash(&key), &key, SeqNo::MAX).map(|f| f.value.to_vec())
+        };
+        for i in (0..40_000).step_by(13) {
+            assert_eq!(get(i * 7 + round), Some(vec![round as u8; 100]));
+            assert_eq!(get(i * 7 + round + 1), None, "a key of the table before");
+        }
+        let bytes = table.size_bytes();
+        drop(table);
+        assert!(bytes > 4 << 20 && spares.bytes() <= 4 << 20, "{bytes} {}", spares.bytes());
+        assert!(spares.bytes() >= 3 << 20);
+    }
+    spares.clear();
+    assert_eq!(spares.bytes(), 0);
+}

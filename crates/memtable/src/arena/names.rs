@@ -68,6 +68,11 @@ impl Slot {
         Some(((word >> 32) as u32, Ref::from_bits(word as u32)?))
     }
 
+    /// Makes it a place of nothing again.
+    pub(super) fn vacate(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     #[inline]
     pub(crate) fn store(&self, tag: u32, record: Ref) {
         self.0.store((u64::from(tag) << 32) | u64::from(record.0.get()), Ordering::Release);
