@@ -154,7 +154,6 @@ fn check_count(task: &Task, job: &Job<'_>, read: u64) -> Result<()> {
     if read == written || base::planted::is(32) {
         return Ok(());
     }
-    base::probe!("merge read fewer entries than were written");
     let first: Option<&Arc<TableMeta>> = task.tables().next();
     let path = FileName::Table(first.map_or(FileNum(0), |t| t.file)).in_dir(job.dir);
     let detail = format!("inputs of the merge have {read} entries, {written} were written");

@@ -114,10 +114,7 @@ impl Memtable {
             }
             Place::Found(slot, head) => match self.newer_neighbour(head, key.trailer()) {
                 None => self.index.store(slot, tag, append(self.links_to(Some(head)))),
-                Some(newer) => {
-                    base::probe!("version inserted behind a newer one");
-                    newer.set_older(append(self.links_to(newer.older())));
-                }
+                Some(newer) => newer.set_older(append(self.links_to(newer.older()))),
             },
         }
         self.count(key.seq, 1);

@@ -28,22 +28,33 @@ struct Part {
     slice: (u64, u64),
 }
 
+/// What the parts of a variant are called.
+const BYTES: &str = "bytes";
+const FILES: &str = "files";
+
+impl Part {
+    fn name(&self) -> String {
+        format!("{}/{}", self.variant.name, if self.of_each_byte > 0 { BYTES } else { FILES })
+    }
+}
+
 fn run(config: &Config<'_>) -> Result<Report, Failure> {
-    let variants: Vec<_> = VARIANTS.iter().filter(|v| config.wants(v.name)).collect();
     let mut parts = Vec::new();
-    for &variant in &variants {
+    for variant in VARIANTS {
+        let wants = |what: &str| {
+            config.wants(variant.name) || config.wants(&format!("{}/{what}", variant.name))
+        };
         // A quick run takes a slice of each.
         let of_each_byte = config.size.pick(1, 2, 11);
         let part = |of_each_byte, slice| Part { variant, of_each_byte, slice };
-        let taken = config.size.pick(1, 5, 5);
+        let taken = if wants(BYTES) { config.size.pick(1, 5, 5) } else { 0 };
         parts.extend((0..taken).map(|slice| part(of_each_byte, (slice, 5))));
-        let taken = config.size.pick(1, 16, 16);
+        let taken = if wants(FILES) { config.size.pick(1, 16, 16) } else { 0 };
         parts.extend((0..taken).map(|slice| part(0, (slice, 16))));
     }
     let counts = pool::share(NAME, config, &parts, |part| {
         let swept = caught(|| sweep(config, part)).and_then(|result| result);
-        let counts =
-            swept.map_err(|e| Failure::new(NAME, config, 1, Some(part.variant.name), e))?;
+        let counts = swept.map_err(|e| Failure::new(NAME, config, 1, Some(&part.name()), e))?;
         let mutations = counts.mutations;
         Ok(((part.of_each_byte > 0, counts), mutations))
     })?;
@@ -54,9 +65,9 @@ fn run(config: &Config<'_>) -> Result<Report, Failure> {
     }
     let size = config.size;
     Ok(Report {
-        seeds: variants.len() as u64,
+        seeds: VARIANTS.len() as u64,
         figures: vec![
-            Figure::new("format variants", variants.len() as u64, 6),
+            Figure::new("format variants", VARIANTS.len() as u64, 6),
             Figure::new("mutations", sum.mutations, size.pick(20_000, 65_000, 1_000_000)),
             Figure::new("of these of single bytes", bytes, size.pick(15_000, 65_000, 900_000)),
             Figure::new(
@@ -81,7 +92,7 @@ fn sweep(config: &Config<'_>, part: &Part) -> Result<Counts, String> {
     if config.canary {
         base.expect_too_much();
     }
-    let mut sweep = Sweep::new(&base, part.slice);
+    let mut sweep = Sweep::new(&base, part.slice, config.shrink);
     match part.of_each_byte {
         0 => {
             whole_files(&mut sweep);

@@ -98,7 +98,7 @@ fn drive(workload: &Workload, seed: u64) -> Result<(Driver, Vec<Snapshot>), Stri
     let options = (workload.options)();
     let failed = |e: lsm::Error| format!("while it ran: {}", show(&e));
     let mut run = Driver::open(fs, &options, Oracle::new(), seed).map_err(failed)?;
-    run.large_values = workload.large_values;
+    run.large_value = workload.large_value;
     run.alternatives = workload.alternatives.map_or_else(Vec::new, |all| all());
     for step in 0..workload.steps {
         if let Some(room) = workload.room {

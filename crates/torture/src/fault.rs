@@ -54,6 +54,8 @@ const SHAPES: &[Shape] = &[
 struct Kind {
     name: &'static str,
     fault: Fault,
+    /// Another one behind it.
+    then: Option<Fault>,
     /// Only these operations, if any are named.
     only: &'static [OpKind],
     /// Only files whose names end so.
@@ -67,8 +69,15 @@ const READS: &[OpKind] = &[OpKind::Read, OpKind::Open, OpKind::Len];
 
 fn kinds() -> Vec<Kind> {
     use SyncOutcome::{ErrorOnceThenOk, PageCleanCacheNew, PageReverted};
-    let kind =
-        |name, fault| Kind { name, fault, only: &[], suffix: "", is_full: false, panics: false };
+    let kind = |name, fault| Kind {
+        name,
+        fault,
+        then: None,
+        only: &[],
+        suffix: "",
+        is_full: false,
+        panics: false,
+    };
     let sync = |name, outcome| kind(name, Fault::SyncFailed(outcome));
     vec![
         kind("eio", Fault::Eio),
@@ -85,14 +94,23 @@ fn kinds() -> Vec<Kind> {
         sync("sync-pages-clean", PageCleanCacheNew),
         sync("sync-pages-reverted", PageReverted),
         sync("sync-reported-once", ErrorOnceThenOk),
+        // What closes off a torn record cannot be made durable.
+        Kind {
+            then: Some(Fault::SyncFailed(PageReverted)),
+            ..kind("short-write-and-sync", Fault::ShortWrite)
+        },
     ]
 }
 
 impl Kind {
-    fn plan(&self, at: u64, once: bool) -> FaultPlan {
-        // The first operation from there on that the fault fits.
-        let plan = FaultPlan::from(at, self.fault.clone()).kinds(self.only).suffix(self.suffix);
-        if once { plan.times(1) } else { plan }
+    fn plans(&self, at: u64, once: bool) -> Vec<FaultPlan> {
+        let faults = std::iter::once(&self.fault).chain(&self.then);
+        let plan = |fault: &Fault| {
+            // The first operation from there on that the fault fits.
+            let plan = FaultPlan::from(at, fault.clone()).kinds(self.only).suffix(self.suffix);
+            if once { plan.times(1) } else { plan }
+        };
+        faults.map(plan).collect()
     }
 }
 
@@ -119,7 +137,12 @@ fn run(config: &Config<'_>) -> Result<Report, Failure> {
             let wanted =
                 |kind: &Kind| config.wants(shape.name) || config.wants(&part_name(shape, kind));
             for (number, kind) in kinds.iter().enumerate().filter(|(_, kind)| wanted(kind)) {
-                let ways: &[bool] = if kind.panics { &[false] } else { &[true, false] };
+                let ways: &[bool] = match kind {
+                    Kind { panics: true, .. } => &[false],
+                    // All that fails from there on is what the first fault does alone.
+                    Kind { then: Some(_), .. } => &[true],
+                    _ => &[true, false],
+                };
                 for &once in ways {
                     let first = (number as u64 * 3 + u64::from(once)) % step;
                     parts.push(Part { shape, seed, kind, once, first, step });
@@ -138,7 +161,7 @@ fn run(config: &Config<'_>) -> Result<Report, Failure> {
     Ok(Report {
         seeds: seeds.len() as u64 * SHAPES.len() as u64,
         figures: vec![
-            Figure::new("kinds of faults", kinds.len() as u64, 13),
+            Figure::new("kinds of faults", kinds.len() as u64, 14),
             Figure::new("positions that fired", fired.into_iter().sum(), goal),
         ],
         skipped: None,
@@ -150,7 +173,7 @@ fn one_part(config: &Config<'_>, part: &Part<'_>) -> Result<u64, String> {
     let Part { shape, seed, kind, once, .. } = part;
     let options = (shape.options)();
     let operations = caught(|| {
-        let mut healthy = Run::new(&options, *seed, None, false, false);
+        let mut healthy = Run::new(&options, *seed, Vec::new(), false, false);
         healthy.script(shape);
         let operations = healthy.fs.op_count();
         assert!(healthy.is_healthy(), "a healthy run stops");
@@ -163,8 +186,8 @@ fn one_part(config: &Config<'_>, part: &Part<'_>) -> Result<u64, String> {
         let place = || format!("{} at operation {at}, once: {once}", kind.name);
         pool::beat(place);
         let tried = caught(|| {
-            let plan = kind.plan(at, *once);
-            let mut run = Run::new(&options, *seed, Some(plan), kind.is_full, config.canary);
+            let plans = kind.plans(at, *once);
+            let mut run = Run::new(&options, *seed, plans, kind.is_full, config.canary);
             run.script(shape);
             let fired = if kind.panics { run.has_panicked() } else { run.fs.fired() > 0 };
             run.check();

@@ -15,7 +15,7 @@ use vfs::{Fs, MemFs};
 /// Bytes that one allocation may take while a damaged database is read.
 const ALLOCATION_MAX: usize = 4 << 20;
 /// So many wrong outcomes tell enough.
-const FAILURES_MAX: u64 = 40;
+const FAILURES_TOLD: u64 = 40;
 
 /// Mutations by what came of them.
 #[derive(Debug, Default)]
@@ -39,10 +39,12 @@ pub(super) struct Sweep<'a> {
     pub(super) counts: Counts,
     wrong: BTreeMap<String, (u64, String)>,
     failures: u64,
+    failures_max: u64,
 }
 
 impl<'a> Sweep<'a> {
-    pub(super) fn new(base: &'a Base, slice: (u64, u64)) -> Sweep<'a> {
+    /// `tells_all`: go on behind the first wrong outcome.
+    pub(super) fn new(base: &'a Base, slice: (u64, u64), tells_all: bool) -> Sweep<'a> {
         Sweep {
             base,
             slice,
@@ -50,12 +52,13 @@ impl<'a> Sweep<'a> {
             counts: Counts::default(),
             wrong: BTreeMap::new(),
             failures: 0,
+            failures_max: if tells_all { FAILURES_TOLD } else { 1 },
         }
     }
 
     pub(super) fn try_one(&mut self, what: &str, target: &Path, damage: impl FnOnce(&MemFs)) {
         self.met += 1;
-        if self.met % self.slice.1 != self.slice.0 || self.failures >= FAILURES_MAX {
+        if self.met % self.slice.1 != self.slice.0 || self.failures >= self.failures_max {
             return;
         }
         beat(|| format!("{what} {}", target.display()));

@@ -76,7 +76,8 @@ pub(crate) struct Driver {
     pub(crate) executor: Arc<ManualExecutor>,
     pub(crate) oracle: Oracle,
     pub(crate) copies: Vec<Copy>,
-    pub(crate) large_values: bool,
+    /// Bytes of the largest values, now and then; 0 for none.
+    pub(crate) large_value: usize,
     /// Options of later opens, in turn.
     pub(crate) alternatives: Vec<Options>,
     /// Refusals of a full disk so far.
@@ -105,7 +106,7 @@ impl Driver {
             executor,
             oracle,
             copies: Vec::new(),
-            large_values: false,
+            large_value: 0,
             alternatives: Vec::new(),
             refused: 0,
             failed_copies: 0,
@@ -250,8 +251,8 @@ impl Driver {
         let len = match self.rng.below(16) {
             0 => 0,
             1 => 300,
-            2 if self.large_values => 1500,
-            3 if self.large_values && self.rng.below(4) == 0 => 5000,
+            2 if self.large_value > 0 => self.large_value * 3 / 10,
+            3 if self.large_value > 0 && self.rng.below(4) == 0 => self.large_value,
             n => 8 + n as usize * 5,
         };
         value_for(self.seed, key, self.version, len)

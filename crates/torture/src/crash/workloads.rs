@@ -14,7 +14,8 @@ pub(crate) struct Workload {
     pub(crate) mix: Mix,
     /// Operations of the run.
     pub(crate) steps: usize,
-    pub(crate) large_values: bool,
+    /// Bytes of the largest values, now and then; 0 for none.
+    pub(crate) large_value: usize,
     /// Bytes left on the disk, from time to time.
     pub(crate) room: Option<u64>,
 }
@@ -43,7 +44,7 @@ const PLAIN: Workload = Workload {
     alternatives: None,
     mix: Mix { single: 40, sync: 1, step: 8, tick: 2, ..NOTHING },
     steps: 300,
-    large_values: false,
+    large_value: 0,
     room: None,
 };
 
@@ -142,7 +143,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             ..NOTHING
         },
         steps: 120,
-        large_values: true,
+        large_value: 5000,
         ..PLAIN
     },
     Workload {
@@ -164,7 +165,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             ..NOTHING
         },
         steps: 80,
-        large_values: true,
+        large_value: 5000,
         ..PLAIN
     },
     Workload {
@@ -187,7 +188,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             snapshot: 2,
         },
         steps: 100,
-        large_values: true,
+        large_value: 5000,
         ..PLAIN
     },
     Workload {
@@ -247,7 +248,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             ..NOTHING
         },
         steps: 200,
-        large_values: true,
+        large_value: 5000,
         room: Some(12 << 10),
         ..PLAIN
     },
@@ -271,7 +272,21 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             ..NOTHING
         },
         steps: 220,
-        large_values: true,
+        large_value: 5000,
+        ..PLAIN
+    },
+    // Records beyond what a replay reads at once, and a blank tail behind them that it passes over.
+    Workload {
+        name: "long-segments",
+        options: || {
+            small_options()
+                .log_segment_bytes(3 << 20)
+                .log_bytes_max(16 << 20)
+                .memtable_size_bytes(16 << 20)
+        },
+        mix: Mix { single: 10, batch: 20, sync: 2, step: 2, tick: 1, ..NOTHING },
+        steps: 80,
+        large_value: 1_000_000,
         ..PLAIN
     },
     Workload {

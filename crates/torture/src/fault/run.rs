@@ -52,13 +52,13 @@ impl Run {
     pub(super) fn new(
         options: &Options,
         seed: u64,
-        fault: Option<FaultPlan>,
+        faults: Vec<FaultPlan>,
         full: bool,
         canary: bool,
     ) -> Run {
         let mem = MemFs::new();
         let fs = FaultFs::over_mem(mem.clone());
-        fault.into_iter().for_each(|plan| fs.inject(plan));
+        faults.into_iter().for_each(|plan| fs.inject(plan));
         HAS_PANICKED.set(false);
         Run {
             mem,

@@ -25,6 +25,9 @@ const NAMES: [&str; SLOTS] = ["default", "a", "B-2", "c_c"];
 /// Values of this length the model of a canary gets wrong.
 const CANARY_LEN: usize = 13;
 
+/// Their hashes share the upper half, which is the tag of a key in a memtable.
+const TWINS: [&[u8]; 2] = [b"twin025878", b"twin026814"];
+
 /// What a run did.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tally {
@@ -441,6 +444,7 @@ impl World {
 
     /// Many keys at once, so that what goes wrong for one in thousands shows.
     fn bulk(&mut self, slot: usize, count: u32, seed: u64) {
+        self.twins(slot);
         let prefix = [&b"bulk"[..], &seed.to_be_bytes()].concat();
         let key = |n: u32| [&prefix[..], &n.to_be_bytes()].concat();
         let pairs: Vec<_> = (0..count).map(|n| (key(n), n as usize % 20)).collect();
@@ -455,6 +459,17 @@ impl World {
             slot,
             &(std::ops::Bound::Included(prefix), std::ops::Bound::Excluded(end)),
         );
+    }
+
+    /// Keys that a memtable can tell apart by their bytes only.
+    fn twins(&mut self, slot: usize) {
+        for (len, twin) in TWINS.iter().enumerate() {
+            self.put(slot, twin, len, None);
+        }
+        for twin in TWINS {
+            self.get(slot, twin);
+            self.delete(slot, twin, None);
+        }
     }
 
     fn get(&self, slot: usize, key: &[u8]) {
@@ -530,5 +545,14 @@ impl Seen<'_> {
             while iter.read(end, false)? {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn twins_share_a_tag() {
+        let [a, b] = super::TWINS.map(|key| base::checksum::key_hash(key) >> 32);
+        assert_eq!(a, b);
     }
 }

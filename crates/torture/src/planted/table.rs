@@ -101,7 +101,7 @@ pub const TABLE: &[Planted] = &[
     bug(
         27,
         &[14],
-        ("corrupt", 1, Some("killed")),
+        ("corrupt", 1, Some("killed/files")),
         "a block checksum is not bound to table and offset",
     ),
     bug(

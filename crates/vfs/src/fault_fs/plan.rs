@@ -84,6 +84,8 @@ pub enum Fault {
     Slow(Arc<dyn Fn() + Send + Sync>),
     /// A read gives one wrong bit.
     BitRot,
+    /// A hard link fails with `Unsupported`, as on a file system that has none.
+    NoLinks,
 }
 
 impl fmt::Debug for Fault {
@@ -99,6 +101,7 @@ impl fmt::Debug for Fault {
             Fault::SyncFailed(outcome) => f.debug_tuple("SyncFailed").field(outcome).finish(),
             Fault::Slow(_) => f.write_str("Slow"),
             Fault::BitRot => f.write_str("BitRot"),
+            Fault::NoLinks => f.write_str("NoLinks"),
         }
     }
 }
@@ -112,6 +115,7 @@ impl Fault {
             Fault::ShortRead | Fault::BitRot => kind == OpKind::Read,
             Fault::ShortWrite => matches!(kind, OpKind::Append | OpKind::WriteAt),
             Fault::SyncFailed(_) => matches!(kind, OpKind::Sync | OpKind::SegmentSync),
+            Fault::NoLinks => kind == OpKind::HardLink,
         }
     }
 
@@ -122,6 +126,7 @@ impl Fault {
             Fault::QuotaExceeded => ErrorKind::QuotaExceeded.into(),
             Fault::TooManyOpenFiles => os_error("too many open files", EMFILE),
             Fault::Interrupted => ErrorKind::Interrupted.into(),
+            Fault::NoLinks => ErrorKind::Unsupported.into(),
             _ => os_error("input/output error", EIO),
         }
     }

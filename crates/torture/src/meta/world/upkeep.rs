@@ -8,7 +8,7 @@ use crate::store::show;
 use lsm::{Db, Error, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
-use vfs::{CrashProfile, FaultFs, FaultPlan, Fs};
+use vfs::{CrashProfile, Fault, FaultFs, FaultPlan, Fs};
 
 /// Longer logs are not filled.
 const LOG_CHECKED_MAX: u64 = 1 << 20;
@@ -155,6 +155,10 @@ impl World {
     /// Copies the database, opens the copy with other options, and removes it.
     fn checkpoint(&mut self, seed: u64) {
         let dir = format!("/copies/{seed}");
+        if seed.is_multiple_of(3) {
+            // Files are copied then. What is left of the fault is for the next copy: nothing else makes links.
+            self.fs.inject(FaultPlan::any(Fault::NoLinks).times(1 + seed % 5));
+        }
         if self.told("checkpoint", self.db().checkpoint(&dir)).is_none() {
             return self.heal();
         }
