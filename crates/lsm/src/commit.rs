@@ -365,6 +365,7 @@ impl Engine {
                 if let Err(e) = engine.provide_segment(0) {
                     engine.background_failed(&e);
                 }
+                engine.segments.prefault();
                 // The log has grown by a segment; no memtable need be near its limit.
                 engine.bound_log();
             });

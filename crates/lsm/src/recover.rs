@@ -483,6 +483,7 @@ impl Engine {
             drop(self.provide_segment(0));
             self.bound_log();
         }
+        self.segments.prefault();
         if retry {
             self.retry_trim();
         }

@@ -13,6 +13,9 @@ use wal::{ClosedSegment, Log, Lsn, PreparedSegment};
 /// two are.
 const RECYCLED_BYTES_MAX: u64 = 128 << 20;
 
+/// Bytes of log at which the memory of its segments is made ready: before, it may be all that is ever written.
+const PREFAULT_AT: u64 = 8 << 20;
+
 /// The log and its files.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
@@ -64,6 +67,14 @@ impl Segments {
         let current: u64 = segments.iter().map(|s| s.end.0 - s.start.0).sum();
         let replayed: u64 = self.files.lock().replayed.iter().map(|s| s.end_offset).sum();
         current + replayed
+    }
+
+    /// Makes the memory of segments ready, if the log is being written to. Slow: in the background.
+    pub(crate) fn prefault(&self) {
+        let Some(log) = self.log.get() else { return };
+        if self.bytes() >= PREFAULT_AT {
+            log.prefault();
+        }
     }
 
     /// Number of files that hold records.

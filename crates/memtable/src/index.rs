@@ -16,7 +16,7 @@ const BITS_MIN: u32 = if cfg!(loom) { 1 } else { 5 };
 const BITS_MAX: u32 = 31;
 /// An index of this size belongs to a table that will be filled: the steps to its likely size would each hold up a writer
 /// for as long as all slots take to move, the last one for tens of milliseconds.
-const JUMP_BITS: u32 = 14;
+const JUMP_BITS: u32 = 12;
 
 pub(crate) struct Index {
     /// The current table is `tables[bits]`, with `1 << bits` slots; 0 before the first insert.

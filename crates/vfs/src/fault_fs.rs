@@ -320,6 +320,10 @@ impl SegmentFile for FaultSegment {
         self.file.sync(OpKind::SegmentSync, || self.inner.sync())
     }
 
+    fn prefault(&self) {
+        self.inner.prefault();
+    }
+
     fn len(&self) -> u64 {
         self.inner.len()
     }

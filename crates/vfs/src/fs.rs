@@ -133,6 +133,10 @@ pub trait SegmentFile: Debug + Send + Sync + 'static {
     /// Makes all bytes written before the call durable.
     fn sync(&self) -> io::Result<()>;
 
+    /// Has the system make ready what a store would have to wait for. Takes as long as it takes to fill the file's memory with
+    /// zeros, so it is for a thread that nobody waits for. Only a hint: nothing can be told of it.
+    fn prefault(&self) {}
+
     /// Length in bytes, fixed at creation.
     fn len(&self) -> u64;
 

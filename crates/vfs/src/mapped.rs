@@ -28,7 +28,17 @@ impl MappedFile {
     /// Maps the first `len` bytes of `file`; `len` must not exceed its length, and must not be 0.
     pub(crate) fn new(file: &File, len: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(len).map_raw(file)?;
+        // Until `prefault` is called: or the first store into a page would have the kernel read far ahead, in blocks that were
+        // never written, a pause of 18 ms for 8 MiB of zeros. Only a hint.
+        let _refused = map.advise(memmap2::Advice::Random).is_err();
         Ok(Self { map, storing: Mutex::new(()) })
+    }
+
+    /// Brings all pages into memory, with their entries in the page table. Only a hint.
+    pub(crate) fn prefault(&self) {
+        let _refused = self.map.advise(memmap2::Advice::Normal).is_err();
+        #[cfg(target_os = "linux")]
+        let _refused = self.map.advise(memmap2::Advice::PopulateRead).is_err();
     }
 
     /// Copies `bytes` to `offset`; `InvalidInput` if the range leaves the mapping.

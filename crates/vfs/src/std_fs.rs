@@ -288,6 +288,10 @@ impl SegmentFile for StdMappedSegment {
         self.file.sync_data()
     }
 
+    fn prefault(&self) {
+        self.segment.prefault();
+    }
+
     fn len(&self) -> u64 {
         self.len
     }

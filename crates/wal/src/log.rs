@@ -156,6 +156,14 @@ impl Log {
         self.writer.lock().wants_spare()
     }
 
+    /// Has the system make the memory of the current segment and of the spare ready, once for each, so that appends do not
+    /// wait for it: as long as a segment takes to be filled with zeros. For a thread that nobody waits for, and for a log that
+    /// is written to.
+    pub fn prefault(&self) {
+        let files = self.writer.lock().take_unfaulted();
+        files.iter().for_each(|file| file.prefault());
+    }
+
     /// Position behind the last record.
     #[must_use]
     pub fn end(&self) -> Lsn {

@@ -179,6 +179,7 @@ pub struct PreparedSegment {
     pub(crate) path: PathBuf,
     pub(crate) len: u64,
     pub(crate) recycled: bool,
+    pub(crate) prefaulted: bool,
     pub(crate) file: Arc<dyn SegmentFile>,
 }
 
@@ -228,7 +229,7 @@ pub fn prepare_segment(
     };
     file.sync().context("sync segment", &path)?;
     fs.sync_dir(dir).context("sync directory", dir)?;
-    Ok(PreparedSegment { num, path, len, recycled: recycle.is_some(), file })
+    Ok(PreparedSegment { num, path, len, recycled: recycle.is_some(), prefaulted: false, file })
 }
 
 fn rename_segment(fs: &dyn Fs, old: &Path, new: &Path, len: u64) -> Result<Arc<dyn SegmentFile>> {

@@ -42,6 +42,8 @@ pub(super) struct Written {
     pub(super) num: FileNum,
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn SegmentFile>,
+    /// Stores do not wait for its memory.
+    prefaulted: bool,
     len: u64,
     base: u64,
     /// Offset behind the last good record. For the current segment the next record goes there.
@@ -68,14 +70,15 @@ impl Written {
         synced: u64,
         previous: Option<&ClosedSegment>,
     ) -> Result<Written> {
-        let PreparedSegment { num, path, len, recycled, file } = prepared;
+        let PreparedSegment { num, path, len, recycled, prefaulted, file } = prepared;
         let version = segment::FORMAT_VERSION;
         let header = Header { version, recycled, db_id, num, base, len };
         let mut bytes = Vec::with_capacity(FIRST_RECORD);
         let chain = segment::encode_start(&mut bytes, &header, synced, previous)?;
         file.write_at(0, &bytes).context("start segment", &path)?;
         let identity = FileIdentity::new(db_id, num);
-        Ok(Written { num, path, file, len, base, offset: FIRST_RECORD as u64, chain, identity })
+        let offset = FIRST_RECORD as u64;
+        Ok(Written { num, path, file, prefaulted, len, base, offset, chain, identity })
     }
 }
 
@@ -249,6 +252,16 @@ impl Writer {
             base::probe!("spare segment given up for a larger one");
         }
         self.given_up.extend(old.map(|old| old.num));
+    }
+
+    /// The files that records will go to and that nobody has prefaulted, which the caller does now.
+    pub(super) fn take_unfaulted(&mut self) -> Vec<Arc<dyn SegmentFile>> {
+        let current = (&mut self.current.prefaulted, &self.current.file);
+        let spare = self.spare.as_mut().map(|spare| (&mut spare.prefaulted, &spare.file));
+        let files = [Some(current), spare].into_iter().flatten();
+        files
+            .filter_map(|(done, file)| (!std::mem::replace(done, true)).then(|| Arc::clone(file)))
+            .collect()
     }
 
     pub(super) fn wants_spare(&self) -> bool {
