@@ -58,7 +58,9 @@ fn run(config: &Config<'_>) -> Result<Report, Failure> {
     }
     let mut parts: Vec<Part> = one_of_each_family(&bugs).into_iter().map(Part::Control).collect();
     parts.extend(bugs.iter().map(|bug| Part::Bug(bug)));
-    let noticed = pool::share(NAME, config, &parts, |part| {
+    // One more than there are processors for: a bug that hangs needs none.
+    let hunters = Config { threads: config.threads + 1, ..config.clone() };
+    let noticed = pool::share(NAME, &hunters, &parts, |part| {
         let (bug, tried) = match part {
             Part::Control(bug) => (bug, control(&program, bug).map(|()| None)),
             Part::Bug(bug) => (bug, hunt(config, &program, bug).map(Some)),
@@ -124,14 +126,17 @@ fn control(program: &Path, bug: &Planted) -> Result<(), String> {
 fn hunt(config: &Config<'_>, program: &Path, bug: &Planted) -> Result<Noticed, String> {
     let id = if config.canary { NOTHING } else { bug.id };
     let (place, start) = (format!("bug {}", bug.id), now());
-    let told = |how: &str| {
+    let told = |how: &str, text: &str| {
         let seconds = start.elapsed().as_secs_f64();
-        let Planted { id, family, .. } = bug;
-        config.progress.note(&format!("{id:>3} {family:8} {how} {seconds:>6.1} s: {}", bug.what));
+        let Planted { id, family, what, .. } = bug;
+        let seed = failed_seed(text).unwrap_or(bug.seed);
+        config
+            .progress
+            .note(&format!("{id:>3} {family:8} {how} {seconds:>6.1} s, seed {seed}: {what}"));
     };
     let ran = child::run(&mut recorded(program, bug, id), RECORDED_LIMIT, &place)?;
     if is_noticed(&ran)? {
-        told("as recorded");
+        told("as recorded", &ran.text);
         return Ok(Noticed::AsRecorded);
     }
     if config.canary {
@@ -143,7 +148,7 @@ fn hunt(config: &Config<'_>, program: &Path, bug: &Planted) -> Result<Noticed, S
     let mut search = family(program, bug, id);
     let ran = child::run(&mut search, SEARCH_LIMIT, &place)?;
     if is_noticed(&ran)? {
-        told("by a search");
+        told("by a search", &ran.text);
         // Where to look from now on.
         ran.text
             .lines()
@@ -152,6 +157,13 @@ fn hunt(config: &Config<'_>, program: &Path, bug: &Planted) -> Result<Noticed, S
         return Ok(Noticed::BySearch);
     }
     Err(format!("{} does not notice: {}", bug.family, bug.what))
+}
+
+/// The seed in the line that says how to see a failure again.
+fn failed_seed(text: &str) -> Option<u64> {
+    let (_, rest) = text.split_once("replay with: ")?;
+    let (_, rest) = rest.split_once("--seed ")?;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 /// A run that fails or aborts has noticed something, if it got as far as running; one that hangs ends itself.
@@ -185,4 +197,14 @@ fn recorded(program: &Path, bug: &Planted, id: u32) -> Command {
         command.args(["--part", part]);
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_seed_of_a_replay_is_read() {
+        let text = "FAILED\nreplay with: cargo xtask torture schedule --size change --seed 14 --part close\n";
+        assert_eq!(super::failed_seed(text), Some(14));
+        assert_eq!(super::failed_seed("meta hangs: seed 3"), None);
+    }
 }
