@@ -60,6 +60,12 @@ pub fn run(args: &MatrixArgs) -> Result<Raw> {
     Ok(matrix.raw)
 }
 
+/// Waits until what earlier cells wrote is on the disk, so that no cell pays for another one's writes. Without the command
+/// nothing happens.
+fn settle() {
+    let _without = Command::new("sync").status().is_err();
+}
+
 impl Matrix<'_> {
     fn run_once(&mut self, run: u64, rows: &[Row]) -> Result<()> {
         let engines = self.args.engines.len();
@@ -68,6 +74,7 @@ impl Matrix<'_> {
                 // Nobody is always first, and nobody always runs behind the same one.
                 let engine = self.args.engines[(turn + i + run as usize) % engines].clone();
                 self.bar.set_message(format!("{row} {engine}"));
+                settle();
                 self.run_cell(run, row, &engine)?;
                 self.bar.inc(1);
             }
