@@ -107,3 +107,6 @@ fn look_at(
     };
     Ok(ManifestRemains { path, state, damage })
 }
+
+#[cfg(test)]
+mod tests;

@@ -376,4 +376,4 @@ fn read_current(fs: &dyn Fs, dir: &Path) -> Result<Current> {
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

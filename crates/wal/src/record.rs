@@ -384,6 +384,46 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_odd() {
+        for position in (0..4096).step_by(ALIGN) {
+            assert_eq!(FILE.place(position) % 2, 1, "position {position}");
+        }
+    }
+
+    #[test]
+    fn a_payload_above_the_limit_is_refused() {
+        let (mut out, payload) = (Vec::new(), vec![0; PAYLOAD_MAX + 1]);
+        let refused = encode(&mut out, FILE, 0, 0, Kind::Data, &payload);
+        assert!(matches!(refused, Err(Error::InvalidArgument { .. })) && out.is_empty());
+    }
+
+    #[test]
+    fn what_find_looks_at_ends_where_no_whole_header_fits() {
+        for len in 0..100 {
+            let starts = (0..).step_by(ALIGN);
+            let first = starts.into_iter().find(|start| start + HEADER_LEN > len);
+            assert_eq!(Some(unsearched(len)), first, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn the_written_part_ends_with_its_last_byte_that_is_not_zero() {
+        for len in [0, 1, 7, 4095, 4096, 4097, 8192, 10_000] {
+            let mut bytes = vec![0; len];
+            assert_eq!(written_len(&bytes), 0);
+            for end in
+                [1, 2, 4095, 4096, 4097, 8191, 8192, 8193, 9999].iter().filter(|&&e| e <= len)
+            {
+                // Two alike: their sum or difference would look like zeros.
+                bytes.fill(0);
+                bytes[end - 1] = 0xa5;
+                bytes[end.saturating_sub(2)] = 0xa5;
+                assert_eq!(written_len(&bytes), *end, "of {len}");
+            }
+        }
+    }
+
+    #[test]
     fn a_walk_tells_torn_from_damaged() {
         // Three records; the last states that the first two had been synced.
         let mut bytes = Vec::new();
@@ -408,6 +448,13 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[starts[bad] + 17] ^= 1;
             assert_eq!(run(&damaged), (bad, tail));
+        }
+        // A record behind the gap that was synced up to the gap, and no further, proves nothing.
+        for (lag, tail) in [(24, Tail::Torn), (16, Tail::Damaged), (0, Tail::Damaged)] {
+            let mut gap = bytes[..starts[2]].to_vec();
+            gap[starts[1] + 17] ^= 1;
+            encode(&mut gap, FILE, starts[2] as u64, lag, Kind::Data, b"12345678").expect("short");
+            assert_eq!(run(&gap), (1, tail), "lag {lag}");
         }
     }
 }

@@ -185,6 +185,25 @@ fn a_closed_log_takes_no_more_and_its_ends_can_be_recorded() {
     assert!(read(&image, &manifest, RecoveryMode::default()).unwrap_err().is_corruption());
 }
 
+/// A log may start at [`Lsn::MAX`] and goes on behind it: what it holds is read like any other.
+#[test]
+fn a_log_that_starts_at_the_last_position_is_read_back() {
+    let mut rig = Rig::new(600);
+    let first = prepare_segment(&rig.mem, &dir(), FileNum(100), 600, None).unwrap();
+    rig.log = Log::start(LogOptions { db_id: DB_ID }, first, Lsn::MAX, None).unwrap();
+    rig.listed = vec![Listed { segment: plain(100), from: 0, until: u64::MAX }];
+    rig.next_num = 101;
+    for index in 0..20 {
+        rig.append(index);
+    }
+    assert!(rig.log.segments().len() > 2 && rig.log.end() > Lsn::MAX);
+    for mode in MODES {
+        let (seen, replayed) = read(&rig.mem, &rig.manifest(), mode).unwrap();
+        assert_eq!(seen, (0..20).collect::<Vec<_>>(), "{mode:?}");
+        assert_eq!((replayed.end, replayed.skipped.len()), (rig.log.end(), 0), "{mode:?}");
+    }
+}
+
 #[test]
 fn bad_arguments_are_refused() {
     let mem = new_disk();
@@ -201,6 +220,22 @@ fn bad_arguments_are_refused() {
     let previous = ClosedSegment { num: FileNum(0), end_offset: 200, end: Lsn(200), chain: 0 };
     let log = Log::start(LogOptions { db_id: 1 }, first, Lsn(100), Some(previous));
     assert!(matches!(log, Err(Error::InvalidArgument { .. })));
+    // The last position that is allowed is.
+    for (num, start, previous, allowed) in [
+        (3, Lsn(200), Some(previous), true),
+        (4, Lsn(192), Some(previous), false),
+        (5, Lsn::MAX, None, true),
+        (6, Lsn(Lsn::MAX.0 + 1), None, false),
+        (7, Lsn(Lsn::MAX.0 + 8), None, false),
+    ] {
+        let first = prepare_segment(&mem, &dir(), FileNum(num), 600, None).unwrap();
+        let log = Log::start(LogOptions { db_id: 1 }, first, start, previous);
+        assert_eq!(log.is_ok(), allowed, "{start} after {previous:?}");
+    }
+    let rig = Rig::new(600);
+    let longest = rig.log.append(&vec![0; base::limits::BATCH_BYTES_MAX]).unwrap();
+    assert!(longest.is_err(), "allowed, but no segment has the room");
+    assert_eq!(Lsn(4096).to_string(), "4096");
 }
 
 // --- failures ---

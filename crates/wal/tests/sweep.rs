@@ -407,6 +407,31 @@ fn records_far_behind_a_hole_of_zeros_are_found() {
     }
 }
 
+/// One small record is all that is left: it states that what lay before it had been synced.
+#[test]
+fn a_lone_record_in_the_first_mebibyte_behind_the_end_is_found() {
+    let mut rig = Rig::new(4 << 20);
+    while rig.log.end().0 < 1000 + (1 << 20) {
+        rig.append(rig.appended.len() as u64);
+    }
+    rig.sync();
+    rig.append(rig.appended.len() as u64);
+    let bytes = rig.mem.read_file(&path_of(1)).unwrap();
+    let start_of = |at: usize| (rig.appended[at - 1].1.0 - 1000) as usize;
+    let last = rig.appended.len() - 1;
+    // Behind a hole of nearly a mebibyte, and at places that no probe of a blank tail touches.
+    for end in [last - 1, last - 300, last / 2, 40, 3] {
+        let mut holed = bytes.clone();
+        holed[start_of(end)..start_of(last)].fill(0);
+        rig.mem.overwrite(&path_of(1), &holed).unwrap();
+        let error = read(&rig.mem, &rig.manifest(), TolerateTornTail).unwrap_err();
+        assert!(
+            matches!(error, Error::Corruption { offset, .. } if offset == start_of(end) as u64),
+            "{end}: {error}"
+        );
+    }
+}
+
 #[test]
 fn large_records_cross_the_read_window() {
     let mem = new_disk();

@@ -233,3 +233,13 @@ fn a_tombstone_stays_while_it_hides_something() {
     let two = [point(9, ValueKind::Delete), point(7, ValueKind::Delete), point(3, ValueKind::Put)];
     assert_eq!(survivors(&two, &[5, 8], &nowhere), [7, 3]);
 }
+
+/// [`RangeTombstone`] covers smaller sequence numbers; its own is not one of them.
+#[test]
+fn a_range_tombstone_covers_what_is_older_and_nothing_else() {
+    for (seq, stays) in [(4, false), (5, true), (6, true)] {
+        let tombstone = RangeTombstone { start: vec![0], end: vec![1], seq: SeqNo(5) };
+        let inputs = Data { points: vec![point(seq, ValueKind::Put)], tombstones: vec![tombstone] };
+        assert_eq!(apply(&inputs, &[], &OlderData::nowhere()).points.len(), usize::from(stays));
+    }
+}

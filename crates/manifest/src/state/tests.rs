@@ -104,6 +104,10 @@ fn a_file_number_used_twice_is_noticed() {
     assert!(
         state.check_invariants().expect_err("a segment has it").contains("000002 is used twice")
     );
+    let mut state = small_state();
+    state.next_file = FileNum(2);
+    let error = state.check_invariants().expect_err("taken");
+    assert_eq!(error, "file 000002 is not below the next number 000002");
 }
 
 proptest! {

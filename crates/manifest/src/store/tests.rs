@@ -280,6 +280,34 @@ fn an_edit_that_nothing_proves_synced_is_written_anew() {
     assert!(same(&reopened(&fs).expect("torn"), &steps[steps.len() - 2].0));
 }
 
+/// "Larger than": at its limit a manifest is still written to.
+#[test]
+fn a_manifest_is_replaced_behind_its_limit_not_at_it() {
+    let edit = |n: u64| VersionEdit { next_lsn: Some(n), ..VersionEdit::default() };
+    let lens: Vec<u64> = {
+        let mut db = Db::create(&disk(), ManifestOptions::default()).expect("create");
+        let commit = |n| db.commit(&edit(n)).map(|()| db.manifest.len_bytes());
+        (1..20).map(commit).collect::<Result<_>>().expect("healthy disk")
+    };
+    let mut db = Db::create(&disk(), rotate_at(lens[10])).expect("create");
+    assert!(2 * db.manifest.snapshot_len < lens[10]);
+    let files: Vec<u64> = (1..14)
+        .map(|n| db.commit(&edit(n)).map(|()| db.manifest.file().0))
+        .collect::<Result<_>>()
+        .expect("healthy disk");
+    assert_eq!(files[..12], [1; 12], "the twelfth edit begins at the limit");
+    assert!(files[12] > 1);
+}
+
+#[test]
+fn a_directory_that_cannot_be_listed_is_not_an_empty_one() {
+    let fs = FaultFs::over_mem(disk());
+    let db = Db::create(&fs, ManifestOptions::default()).expect("create");
+    assert_eq!(db.manifest.db_id(), small_state().db_id);
+    fs.inject(FaultPlan::any(Fault::Eio));
+    assert!(matches!(Manifest::exists(&fs, dir()), Err(Error::Io { .. })));
+}
+
 #[test]
 fn a_directory_without_current_is_no_database_unless_there_is_data() {
     let fs = disk();
@@ -328,7 +356,10 @@ fn newer_versions_are_unsupported() {
         fs.overwrite(&db.path(), &[&bytes[..], &edit].concat()).expect("there");
         match reopened(&fs) {
             Ok(state) => assert!(known && same(&state, &db.state)),
-            Err(e) => assert!(!known && matches!(e, Error::UnsupportedFormat { .. }), "{e}"),
+            Err(e) => {
+                let newer = matches!(e, Error::UnsupportedFormat { found: 2, supported: 1, .. });
+                assert!(!known && newer, "{e}");
+            }
         }
     }
 }
@@ -348,6 +379,39 @@ fn an_edit_that_does_not_fit_the_state_is_corruption() {
             assert_eq!((offset, &detail[..]), (len, "removed segment 000077 is not there"));
         }
         other => panic!("{other:?}"),
+    }
+}
+
+/// Edits that fit one after the other may still add up to a state that cannot be.
+#[test]
+fn a_state_that_breaks_a_rule_is_corruption() {
+    let twice = {
+        let mut state = small_state();
+        let added = vec![added(0, 1, table(2, "a", "f"))];
+        let changes = TableChanges { added, ..TableChanges::default() };
+        let edit = VersionEdit { tables: vec![changes], ..VersionEdit::default() };
+        state.apply(&edit).expect("fits");
+        state
+    };
+    for (num, state, expected) in [
+        (3, small_state(), Some("the next file number is that of this file")),
+        (4, small_state(), Some("the next file number is that of this file")),
+        (1, small_state(), None),
+        (1, twice, Some("file 000002 is used twice")),
+    ] {
+        let fs = disk();
+        let bytes = new_file(FileNum(num), &state, EDIT_BYTES_MAX).expect("short");
+        let path = FileName::Manifest(FileNum(num)).in_dir(dir());
+        fs.create(&path).expect("in memory").append(&bytes).expect("in memory");
+        let current = Current { manifest: FileNum(num), db_id: state.db_id, len: 0 };
+        current.write(&fs, dir()).expect("in memory");
+        match (reopened(&fs), expected) {
+            (Ok(found), None) => assert_eq!(found, state),
+            (Err(Error::Corruption { offset, detail, .. }), Some(expected)) => {
+                assert_eq!((offset, &detail[..]), (bytes.len() as u64, expected));
+            }
+            (found, expected) => panic!("{found:?}, expected {expected:?}"),
+        }
     }
 }
 

@@ -31,6 +31,11 @@ fn runs_are_newest_first_and_tables_ascend() {
         Some((0, 7))
     );
     assert!(version.find_file(FileNum(99)).is_none());
+    assert!(!version.is_empty() && Version::empty().is_empty());
+    let level = &version.levels[0];
+    assert_eq!(level.run(RunId(7)).map(|run| (run.tables.len(), run.entries())), Some((2, 250)));
+    assert_eq!(level.run(RunId(9)).map(|run| run.size_bytes()), Some(1400));
+    assert!(level.run(RunId(8)).is_none());
 }
 
 #[test]
@@ -79,6 +84,39 @@ fn changes_that_do_not_fit_are_refused() {
         let removed: Vec<_> = removed.into_iter().map(FileNum).collect();
         let error = three_levels().apply(&added, &removed).expect_err(expected);
         assert!(error.contains(expected), "{error} / {expected}");
+    }
+}
+
+#[test]
+fn a_table_of_one_sequence_number_and_one_up_to_the_last_are_fine() {
+    let seqs = |min, max| TableMeta { seq_min: min, seq_max: max, ..table(1, "a", "b") }.check();
+    assert_eq!(seqs(SeqNo(5), SeqNo(5)), Ok(()));
+    assert_eq!(seqs(SeqNo(0), SeqNo::MAX), Ok(()));
+    assert!(seqs(SeqNo(6), SeqNo(5)).is_err());
+    assert!(seqs(SeqNo(0), SeqNo(SeqNo::MAX.0 + 1)).is_err());
+}
+
+/// Against the keys themselves: those of two letters from `a` to `d`.
+#[test]
+fn a_table_covers_and_overlaps_as_its_keys_do() {
+    let keys: Vec<[u8; 2]> =
+        (b'a'..=b'd').flat_map(|x| (b'a'..=b'd').map(move |y| [x, y])).collect();
+    let within = |key: &[u8], from: &[u8], to: UpperBound<'_>| {
+        from <= key && (key < to.key || key == to.key && !to.exclusive)
+    };
+    for (from, to, largest_exclusive) in
+        [("ab", "cc", false), ("ab", "cc", true), ("bb", "bb", false), ("aa", "dd", false)]
+    {
+        let table = TableMeta { largest_exclusive, ..table(1, from, to) };
+        let inside = |key: &[u8]| within(key, from.as_bytes(), table.upper());
+        for lower in &keys {
+            assert_eq!(table.covers_key(lower), inside(lower), "{table} {lower:?}");
+            for (upper, exclusive) in keys.iter().flat_map(|k| [(k, false), (k, true)]) {
+                let upper = UpperBound { key: upper, exclusive };
+                let shared = keys.iter().any(|key| inside(key) && within(key, lower, upper));
+                assert_eq!(table.overlaps(lower, upper), shared, "{table} {lower:?} {upper:?}");
+            }
+        }
     }
 }
 
