@@ -318,6 +318,20 @@ mod tests {
         );
     }
 
+    /// Links and manifests store chains: they must come out the same for ever, and depend on every bit and on the order.
+    #[test]
+    fn golden_chain() {
+        let crcs = [0, 0xdead_beef, 0x1234_5678, u32::MAX];
+        let of = |crcs: [u32; 4]| crcs.into_iter().fold(0, chain);
+        assert_eq!(of(crcs), 0x0c3d_ae86);
+        for (at, bit) in (0..4).flat_map(|at| (0..32).map(move |bit| (at, bit))) {
+            let mut other = crcs;
+            other[at] ^= 1 << bit;
+            assert_ne!(of(other), of(crcs), "bit {bit} of {at}");
+        }
+        assert_ne!(of([0xdead_beef, 0, 0x1234_5678, u32::MAX]), of(crcs));
+    }
+
     #[test]
     fn every_flipped_bit_of_a_header_is_noticed() {
         let header =

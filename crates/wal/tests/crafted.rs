@@ -82,3 +82,40 @@ fn a_link_to_the_end_of_all_numbers_is_no_link() {
     }
     assert!(replay_in(&rig, RecoveryMode::SkipCorrupt).unwrap() > 0);
 }
+
+/// The manifest says how the first segment ended; the link of the second says something else.
+#[test]
+fn a_link_that_contradicts_the_segment_before_it_is_damage_and_says_why() {
+    let link = HEADER_LEN + 16;
+    let cases: [(&str, usize, u8); 4] = [
+        ("the link says", link + 8, 1),         // where the first segment ends
+        ("the link says", link + 24, 1),        // its chain
+        ("link names segment 000009", link, 8), // its number, 1
+        ("link names no segment", link + 28, 1), // that there is one
+    ];
+    for (expected, at, flip) in cases {
+        let rig = two_segments();
+        let closed = rig.log.segments()[0].closed;
+        assert!(closed.is_some());
+        change(&rig.mem, 2, |bytes| bytes[at] ^= flip);
+        let listed = [SegmentToReplay { num: base::FileNum(1), closed }, plain(2)];
+        let run = |mode| {
+            let mut seen = 0;
+            let found = replay(&rig.mem, &rig.dir, DB_ID, &listed, mode, &mut |_, _, _, _| {
+                seen += 1;
+                Ok(())
+            });
+            found.map(|found| (seen, found))
+        };
+        for mode in [RecoveryMode::TolerateTornTail, RecoveryMode::Absolute] {
+            let e = run(mode).unwrap_err();
+            assert!(e.is_corruption() && e.to_string().contains(expected), "{expected}: {e}");
+        }
+        let first_ends = closed.unwrap().end;
+        let before = rig.appended.iter().filter(|(_, end)| *end <= first_ends).count();
+        let (seen, found) = run(RecoveryMode::PointInTime).unwrap();
+        assert_eq!((seen, found.end), (before, first_ends), "{expected}");
+        assert_eq!(found.skipped, [(path_of(2), HEADER_LEN as u64)], "{expected}");
+        assert_eq!(run(RecoveryMode::SkipCorrupt).unwrap().0, 40, "{expected}: records are whole");
+    }
+}

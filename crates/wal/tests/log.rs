@@ -70,6 +70,17 @@ fn a_record_that_no_segment_of_the_usual_length_holds_gets_its_own() {
 }
 
 #[test]
+fn a_record_that_just_fits_fills_its_segment() {
+    let rig = Rig::new(600);
+    // Header and link take 104 bytes, the frame of the record 16.
+    assert!(rig.log.append(&[1; 488]).unwrap().is_err(), "eight bytes too long");
+    assert!(!rig.log.append(&[1; 480]).unwrap().unwrap().rolled);
+    let segment = rig.log.segments()[0];
+    assert_eq!(segment.end.0 - segment.start.0, 600);
+    assert_eq!(rig.log.append(&[]).unwrap().unwrap_err().min_len, 120);
+}
+
+#[test]
 fn a_recycled_segment_never_shows_its_old_records() {
     let mut rig = Rig::new(600);
     for round in 0..40 {
@@ -277,6 +288,37 @@ fn a_failed_sync_is_final() {
         .unwrap();
         assert_eq!(seen, [0]);
     }
+}
+
+#[test]
+fn a_sync_leaves_alone_what_is_synced() {
+    let (faults, mut rig) = faulty(600);
+    let syncs = |faults: &FaultFs| {
+        let counted = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&counted);
+        let count = move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        };
+        faults.clear();
+        faults.inject(FaultPlan::any(Fault::Slow(Arc::new(count))).kinds(&[OpKind::SegmentSync]));
+        counted
+    };
+    rig.append(0);
+    rig.sync();
+    // Longer than what is left: each goes to the next segment.
+    assert!(rig.log.append(&[1; 480]).unwrap().unwrap().rolled);
+    let counted = syncs(&faults);
+    rig.log.sync(rig.log.end()).unwrap();
+    assert_eq!(counted.load(Ordering::SeqCst), 1, "nothing is new in the first segment");
+    rig.log.sync(rig.log.end()).unwrap();
+    assert_eq!(counted.load(Ordering::SeqCst), 1, "nothing is new at all");
+    for byte in [2, 3] {
+        rig.spare(600);
+        assert!(rig.log.append(&[byte; 480]).unwrap().unwrap().rolled);
+    }
+    let counted = syncs(&faults);
+    rig.log.sync(rig.log.end()).unwrap();
+    assert_eq!(counted.load(Ordering::SeqCst), 2);
 }
 
 #[test]

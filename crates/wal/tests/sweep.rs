@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
+use std::sync::Arc;
+
 use base::{Error, FileNum};
 use common::*;
-use vfs::{CrashProfile, Fs, MemFs};
+use vfs::{CrashProfile, Fault, FaultFs, FaultPlan, Fs, MemFs, OpKind};
 use wal::RecoveryMode::{Absolute, PointInTime, SkipCorrupt, TolerateTornTail};
 use wal::*;
 
@@ -371,6 +373,67 @@ fn the_four_modes_case_by_case() {
     }
 }
 
+/// Which segment and offset damage is reported at, and what becomes of the segments behind it.
+#[test]
+fn damage_is_reported_where_it_lies() {
+    const HEADER: u64 = wal::segment::HEADER_LEN as u64;
+    let (rig, _) = small_log(512);
+    let segments = rig.log.segments();
+    let end_of = |at: usize| segments[at].end.0 - segments[at].start.0;
+    let spare = FileNum(rig.next_num - 1);
+    let zero = |d: &MemFs, num: u64, len: usize| {
+        let mut bytes = d.read_file(&path_of(num)).unwrap();
+        bytes[..len].fill(0);
+        d.overwrite(&path_of(num), &bytes).unwrap();
+    };
+    type Edit<'a> = &'a dyn Fn(&MemFs);
+    let cases: [(&str, Edit<'_>, u64, u64); 5] = [
+        ("header gone", &|d| zero(d, 2, 104), 2, 0),
+        ("header garbage", &|d| d.flip_bit(&path_of(2), 20, 1).unwrap(), 2, 0),
+        ("link gone", &|d| d.flip_bit(&path_of(2), HEADER + 20, 1).unwrap(), 2, HEADER),
+        (
+            "two headers gone",
+            &|d| {
+                zero(d, 2, 104);
+                zero(d, 3, 104);
+            },
+            2,
+            0,
+        ),
+        (
+            "header gone, and bytes behind the end before it",
+            &|d| {
+                zero(d, 2, 104);
+                d.corrupt(&path_of(1), end_of(0), |b| *b = 0xa5).unwrap();
+            },
+            1,
+            end_of(0),
+        ),
+    ];
+    for (what, edit, num, at) in cases {
+        let disk = damaged(&rig, edit);
+        for mode in [TolerateTornTail, Absolute] {
+            match read(&disk, &rig.manifest(), mode) {
+                Err(Error::Corruption { path, offset, .. }) => {
+                    assert_eq!((path, offset), (path_of(num), at), "{what} {mode:?}");
+                }
+                other => panic!("{what}: {other:?}"),
+            }
+        }
+        let (seen, found) = read(&disk, &rig.manifest(), PointInTime).unwrap();
+        assert_eq!(found.end, segments[0].end, "{what}");
+        assert_eq!(run_from(&rig.appended, &seen), Some(seen.len()), "{what}");
+        assert_eq!(found.skipped, [(path_of(num), at)], "{what}");
+        let torn = found.torn.expect("the rest is dropped");
+        assert_eq!((torn.path, torn.offset), (path_of(1), end_of(0)), "{what}");
+        let behind: Vec<_> = segments[1..].iter().map(|s| s.num).collect();
+        assert_eq!((found.dropped, found.unused), (behind, vec![spare]), "{what}");
+        let (seen, found) = read(&disk, &rig.manifest(), SkipCorrupt).unwrap();
+        assert_eq!(seen.len(), rig.appended.len(), "{what}: every record is whole");
+        assert_eq!((found.dropped, found.unused), (vec![], vec![spare]), "{what}");
+    }
+}
+
 #[test]
 fn an_error_of_the_visitor_ends_the_replay() {
     let (rig, _) = small_log(512);
@@ -411,7 +474,7 @@ fn records_far_behind_a_hole_of_zeros_are_found() {
 #[test]
 fn a_lone_record_in_the_first_mebibyte_behind_the_end_is_found() {
     let mut rig = Rig::new(4 << 20);
-    while rig.log.end().0 < 1000 + (1 << 20) {
+    while rig.log.end().0 < 900_000 {
         rig.append(rig.appended.len() as u64);
     }
     rig.sync();
@@ -429,6 +492,25 @@ fn a_lone_record_in_the_first_mebibyte_behind_the_end_is_found() {
             matches!(error, Error::Corruption { offset, .. } if offset == start_of(end) as u64),
             "{end}: {error}"
         );
+    }
+}
+
+/// A read may return less than was asked for; that is not the end of the file.
+#[test]
+fn short_reads_change_nothing() {
+    let (rig, _) = small_log(2048);
+    let whole = read(&rig.mem, &rig.manifest(), Absolute).unwrap();
+    for skipped in 0..12 {
+        let faults = FaultFs::over_mem(rig.mem.clone());
+        let short = || FaultPlan::any(Fault::ShortRead).kinds(&[OpKind::Read]);
+        faults.inject(
+            FaultPlan::any(Fault::Slow(Arc::new(|| {}))).kinds(&[OpKind::Read]).times(skipped),
+        );
+        faults.inject(short().times(2));
+        assert_eq!(read(&faults, &rig.manifest(), Absolute).unwrap(), whole);
+        assert_eq!(faults.fired(), skipped + 2);
+        faults.inject(short().times(1));
+        assert_eq!(database_of(&faults, &path_of(1)).unwrap(), Some(DB_ID));
     }
 }
 

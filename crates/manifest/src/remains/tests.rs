@@ -90,7 +90,8 @@ fn without_current_the_manifests_say_what_database_it_was() {
 fn a_live_manifest_that_cannot_be_read_is_the_damage_and_older_ones_remain() {
     let (fs, db) = with_manifests(4);
     let whole = fs.read_file(&manifest(4)).expect("there");
-    let damages: [(&str, fn(&MemFs)); 3] = [
+    type Damage = (&'static str, fn(&MemFs));
+    let damages: [Damage; 3] = [
         ("file is missing", |fs| fs.remove_file(&manifest(4)).expect("there")),
         ("file header ends early", |fs| fs.overwrite(&manifest(4), b"ESKER").expect("there")),
         ("no whole snapshot", |fs| fs.flip_bit(&manifest(4), 40, 0).expect("there")),

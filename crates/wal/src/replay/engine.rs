@@ -307,9 +307,8 @@ impl<'a> Engine<'a> {
             let detail = format!("no valid record, but the log was synced up to position {synced}");
             self.pass_over(blame.0, blame.1, detail)?;
         }
-        // A link that says the segment was longer shows a torn tail even if nothing else does.
-        let longer = self.segments[at].linked_end.is_some_and(|end| end.end_offset > offset);
-        if unclean || longer || proof.is_some() {
+        // A link that says the segment was longer stands in a later one, which is unclean.
+        if unclean || proof.is_some() {
             self.tear(at, offset, dropped_bytes)?;
         }
         Ok(())
@@ -361,7 +360,7 @@ impl<'a> Engine<'a> {
     fn salvage(&mut self, at: usize, until: u64, so_far: &mut ClosedSegment) -> Result<()> {
         while so_far.end_offset < until {
             let (segment, from) = (&self.segments[at], so_far.end_offset);
-            let mut seen = Trace { seen_end: from, ..Trace::default() };
+            let mut seen = Trace::default();
             let next = next_record(segment, &mut self.window, from, &mut seen)?;
             let next = next.filter(|(start, place)| start + place.len <= until);
             let expected = segment.closed.is_some() || segment.linked_end.is_some();
