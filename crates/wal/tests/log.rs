@@ -78,6 +78,15 @@ fn a_record_that_just_fits_fills_its_segment() {
     let segment = rig.log.segments()[0];
     assert_eq!(segment.end.0 - segment.start.0, 600);
     assert_eq!(rig.log.append(&[]).unwrap().unwrap_err().min_len, 120);
+    // The shortest segment that may be, with the only record that it holds.
+    let rig = Rig::new(120);
+    assert!(!rig.log.append(&[]).unwrap().unwrap().rolled);
+    for mode in MODES {
+        let found =
+            replay(&rig.mem, &dir(), DB_ID, &rig.manifest(), mode, &mut |_, _, _, _| Ok(()))
+                .unwrap();
+        assert_eq!((found.records, found.torn), (1, None), "{mode:?}");
+    }
 }
 
 #[test]
@@ -545,9 +554,10 @@ fn a_torn_header_is_a_torn_tail() {
         }
         let (seen, replayed) = result.unwrap();
         assert!(seen.is_empty(), "{mode:?}");
+        assert_eq!(replayed.dropped, [FileNum(1)]);
         if mode != RecoveryMode::SkipCorrupt {
-            assert_eq!(replayed.dropped, [FileNum(1)]);
-            assert_eq!(replayed.torn.map(|t| t.path), Some(path_of(1)), "{mode:?}");
+            let torn = Torn { path: path_of(1), offset: 0, dropped_bytes: 56 };
+            assert_eq!(replayed.torn, Some(torn), "{mode:?}");
         }
     }
 }

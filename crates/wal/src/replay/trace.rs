@@ -20,8 +20,6 @@ pub(super) struct Trace {
     /// A record of this segment was begun here, whole or torn; or, if the file was never used before,
     /// some byte is not zero.
     pub(super) written: bool,
-    /// Whole records.
-    pub(super) records: u64,
     /// Offset behind the last byte known to be written.
     pub(super) seen_end: u64,
     /// The furthest synced position that a whole record states, relative to the start of the
@@ -34,7 +32,6 @@ pub(super) fn trace(segment: &Surveyed, window: &mut Window, from: u64) -> Resul
     let mut trace = Trace { seen_end: from, ..Trace::default() };
     let mut at = from;
     while let Some((found, record)) = next_record(segment, window, at, &mut trace)? {
-        trace.records += 1;
         if let Some(lag) = record.lag {
             let synced = found as i64 - lag as i64;
             trace.synced = Some(trace.synced.map_or(synced, |s| s.max(synced)));

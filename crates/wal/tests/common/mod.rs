@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::{FileName, FileNum, Result};
-use vfs::{Fs, MemFs};
+use vfs::{CrashProfile, Fs, MemFs};
 use wal::*;
 
 pub const DB_ID: u64 = 0xe5_4e_12;
@@ -190,4 +190,29 @@ pub fn run_from(appended: &[(u64, Lsn)], seen: &[u64]) -> Option<usize> {
     let at = appended.iter().position(|(index, _)| index == first)?;
     let same = appended[at..].iter().map(|(i, _)| *i).zip(seen).all(|(a, b)| a == *b);
     (same && at + seen.len() <= appended.len()).then_some(at + seen.len())
+}
+
+/// Four segments or more, and a spare; the last three records state that all before them is synced.
+pub fn small_log(len: u64) -> (Rig, usize) {
+    let mut rig = Rig::new(len);
+    let mut index = 0;
+    while rig.log.segments().len() < 4 {
+        rig.append(index);
+        index += 1;
+    }
+    for more in index..index + 2 {
+        rig.append(more);
+    }
+    rig.sync();
+    let synced = rig.appended.len();
+    for more in index + 2..index + 5 {
+        rig.append(more);
+    }
+    (rig, synced)
+}
+
+pub fn damaged(rig: &Rig, edit: impl FnOnce(&MemFs)) -> MemFs {
+    let copy = rig.mem.crash(CrashProfile::KeepAll, 0);
+    edit(&copy);
+    copy
 }
