@@ -4,7 +4,8 @@ use crate::engine::Engine;
 use crate::recover::sync_parents;
 use base::sync::atomic::Ordering;
 use base::{Error, FileName, FileNum, IoContext, Result};
-use manifest::{Manifest, ManifestOptions, State};
+use manifest::{Manifest, ManifestOptions, State, TableMeta};
+use sstable::{BlockCache, TableReader};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -71,7 +72,7 @@ impl Engine {
     fn fill_checkpoint(&self, target: &Path, mut state: State) -> Result<()> {
         for keyspace in state.keyspaces.values() {
             for (_, _, table) in keyspace.version.tables() {
-                self.link(FileName::Table(table.file), target)?;
+                self.link(table, target)?;
             }
         }
         let num = state.next_file;
@@ -82,13 +83,18 @@ impl Engine {
         if base::planted::is(52) { Ok(()) } else { sync_parents(&*self.fs, target) }
     }
 
-    fn link(&self, name: FileName, target: &Path) -> Result<()> {
+    fn link(&self, table: &TableMeta, target: &Path) -> Result<()> {
+        let name = FileName::Table(table.file);
         let (from, to) = (name.in_dir(&self.dir), name.in_dir(target));
         match self.fs.hard_link(&from, &to) {
             Ok(()) => Ok(()),
             Err(e) if cannot_link(&e) => {
                 base::probe!("checkpoint by copy");
-                vfs::copy(&*self.fs, &from, &to).context("copy", &to).map(|_| ())
+                vfs::copy(&*self.fs, &from, &to).context("copy", &to)?;
+                // What was read wrong has been written as if it were right: nobody would look at the copy before it is needed.
+                let file = self.fs.open(&to).context("open", &to)?;
+                let no_cache = Arc::new(BlockCache::new(0));
+                TableReader::open(file, &to, table.table_id, no_cache)?.verify().map(drop)
             }
             Err(e) => Err(Error::io("link", &to, e)),
         }

@@ -86,6 +86,27 @@ fn a_checkpoint_is_copied_where_there_are_no_links() {
     assert_eq!(copy.iter().map(Result::unwrap).filter(|(k, v)| v[..] == [k[0]; 100]).count(), 100);
 }
 
+/// Found by `meta`, seed 105: bytes that were read wrong once were a checkpoint for ever.
+#[test]
+fn a_copied_checkpoint_is_not_made_of_damaged_tables() {
+    let fs = MemFs::new();
+    let (db, _executor) = open(Arc::new(NoLinks(fs.clone())), "/db", small());
+    for n in 0..100u8 {
+        db.put([n], vec![n; 100]).unwrap();
+    }
+    db.flush().unwrap();
+    let files = fs.files().into_iter().map(|(path, _)| path);
+    let table = files.into_iter().find(|p| p.extension().is_some_and(|e| e == "sst")).unwrap();
+    for at in [50, 400] {
+        fs.flip_bit(&table, at, 3).unwrap();
+        let e = db.checkpoint("/copy").unwrap_err();
+        assert!(e.is_corruption() && e.to_string().contains("/copy"), "{e}");
+        assert!(fs.list(Path::new("/copy")).is_err(), "nothing is left of it");
+        fs.flip_bit(&table, at, 3).unwrap();
+    }
+    db.checkpoint("/copy").unwrap();
+}
+
 #[test]
 fn compactions_pass_under_a_rate_limit() {
     let options = small().rate_limit_bytes_per_second(1 << 30);
