@@ -155,3 +155,31 @@ fn a_segment_that_was_given_up_may_be_damaged_but_not_missing() {
         assert!(read(&gone, &rig.manifest(), mode).unwrap_err().is_corruption(), "{mode:?}");
     }
 }
+
+/// The second segment states that the log was synced up to where the segment begins, and no further.
+#[test]
+fn what_was_synced_up_to_the_next_segment_is_damage_before_it_and_a_torn_tail_in_it() {
+    let mut rig = Rig::new(600);
+    rig.append(0);
+    rig.sync();
+    assert!(rig.log.append(&[1; 480]).unwrap().unwrap().rolled);
+    let first = rig.log.segments()[0];
+    let zero = |d: &MemFs, num: u64, len: usize| {
+        let mut bytes = d.read_file(&path_of(num)).unwrap();
+        bytes[..len].fill(0);
+        d.overwrite(&path_of(num), &bytes).unwrap();
+    };
+    // The start of the first is lost, and with the link of the second every word of where it began.
+    let lost = damaged(&rig, |d| {
+        zero(d, 1, 104);
+        d.flip_bit(&path_of(2), wal::segment::HEADER_LEN as u64 + 20, 0).unwrap();
+    });
+    // The power cut tore the start of the second, which nobody had synced.
+    let torn = damaged(&rig, |d| zero(d, 2, wal::segment::HEADER_LEN));
+    for mode in [TolerateTornTail, Absolute] {
+        assert!(read(&lost, &rig.manifest(), mode).unwrap_err().is_corruption(), "{mode:?}");
+    }
+    let (seen, found) = read(&torn, &rig.manifest(), TolerateTornTail).unwrap();
+    assert_eq!((seen, found.end), (vec![0], first.end));
+    assert!(found.torn.is_some() && found.skipped.is_empty());
+}
