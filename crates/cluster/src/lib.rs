@@ -8,6 +8,8 @@
 //! | [`clock`] | hybrid logical clock; dots, contexts, the token that a client holds |
 //! | [`record`] | what a replica stores for a key, and how two of them merge |
 //! | [`merkle`] | digests of key ranges, and the search for what differs |
+//! | [`topology`] | members, keyspaces, owners and what is on its way, at one epoch |
+//! | [`consensus`] | the seam for agreement on topologies, and one copy in a database |
 //! | [`layout`] | where a partition lies in a database |
 //! | [`sharded`] | several databases of one process as one store, ready to use |
 //!
@@ -20,11 +22,13 @@
 
 pub mod clock;
 pub mod codec;
+pub mod consensus;
 pub mod layout;
 pub mod merkle;
 pub mod record;
 pub mod runtime;
 pub mod sharded;
+pub mod topology;
 pub mod transport;
 
 pub use base::KeyspaceId;
