@@ -10,6 +10,7 @@
 //! | [`merkle`] | digests of key ranges, and the search for what differs |
 //! | [`topology`] | members, keyspaces, owners and what is on its way, at one epoch |
 //! | [`consensus`] | the seam for agreement on topologies, and one copy in a database |
+//! | [`membership`] | who is there: failure detection by gossip |
 //! | [`layout`] | where a partition lies in a database |
 //! | [`sharded`] | several databases of one process as one store, ready to use |
 //!
@@ -24,6 +25,7 @@ pub mod clock;
 pub mod codec;
 pub mod consensus;
 pub mod layout;
+pub mod membership;
 pub mod merkle;
 pub mod record;
 pub mod runtime;
