@@ -5,10 +5,13 @@
 //! cargo xtask torture crash meta --size change     two families, as before a merge
 //! cargo xtask torture meta --seed 17               one seed again
 //! cargo xtask torture --canary                     every family must notice what is planted for it
+//! cargo xtask guards                               instructions of single operations, against their budget
+//! cargo xtask guards --record                      makes what is counted now the budget
 //! ```
 #![forbid(unsafe_code)]
 
 mod bar;
+mod guards;
 mod table;
 
 use bar::Bar;
@@ -28,6 +31,8 @@ struct Cli {
 enum Command {
     /// Runs the reliability programme.
     Torture(Torture),
+    /// Counts the instructions of single operations (valgrind must be installed) and fails if they became more.
+    Guards(guards::Guards),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -86,30 +91,40 @@ pub(crate) struct Outcome {
 
 fn main() -> ExitCode {
     torture::child_if_asked();
-    let Command::Torture(args) = Cli::parse().command;
+    let is_fine = match Cli::parse().command {
+        Command::Torture(args) => torture(&args),
+        Command::Guards(args) => guards::run(&args).unwrap_or_else(|why| {
+            eprintln!("FAILED: {why}");
+            false
+        }),
+    };
+    if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// True if everything held.
+fn torture(args: &Torture) -> bool {
     if args.list {
         FAMILIES.iter().for_each(|family| println!("{:10} {}", family.name, family.about));
-        return ExitCode::SUCCESS;
+        return true;
     }
     let families = match chosen(&args.families) {
         Ok(families) => families,
         Err(unknown) => {
             eprintln!("no family is called {unknown}; --list names them");
-            return ExitCode::FAILURE;
+            return false;
         }
     };
-    let outcomes: Vec<Outcome> = families.into_iter().map(|family| run(family, &args)).collect();
+    let outcomes: Vec<Outcome> = families.into_iter().map(|family| run(family, args)).collect();
     table::print(&outcomes);
     let is_complete = args.seed.is_none() && args.part.is_none();
     let is_everything = is_complete && args.families.is_empty() && !args.canary;
     let floor = if is_everything { args.size.probes_min() } else { 0 };
     let is_reached = table::print_probes(&torture::probes(), floor);
-    let is_fine = is_reached
+    is_reached
         && match args.canary {
             true => all_noticed(&outcomes),
             false => all_passed(&outcomes, is_complete),
-        };
-    if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Family>, &str> {

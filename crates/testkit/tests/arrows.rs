@@ -64,12 +64,15 @@ const CRATES: &[(&str, u32, &[&str])] = &[
             TESTKIT,
         ],
     ),
+    (GUARDS, 8, &["base", "vfs", "bloom", "memtable", "wal", "sstable", "lsm"]),
     (TORTURE, 9, &["base", "vfs", "sstable", "manifest", "lsm", TESTKIT, FUZZ_TARGETS]),
 ];
 /// For tests only: whoever depends on it does so in `dev-dependencies`.
 const TESTKIT: &str = "testkit";
 /// Bodies of the fuzz targets, never published: nothing depends on it.
 const FUZZ_TARGETS: &str = "fuzz-targets";
+/// What instructions are counted of, never published: nothing depends on it.
+const GUARDS: &str = "guards";
 /// The reliability programme, never published: only `xtask` depends on it.
 const TORTURE: &str = "torture";
 /// What the umbrella has behind a feature.
