@@ -1,4 +1,4 @@
-//! Many databases as one store: what nodes say to each other, what they keep of a key, and how they find what differs.
+//! Many databases as one store: [`Cluster`], its nodes, what they say to each other, what they keep of a key, and how they find what differs.
 //!
 //! | module | what it holds |
 //! | --- | --- |
@@ -12,10 +12,12 @@
 //! | [`consensus`] | the seam for agreement on topologies, and one copy in a database |
 //! | [`membership`] | who is there: failure detection by gossip |
 //! | [`layout`] | where a partition lies in a database |
-//! | [`sharded`] | several databases of one process as one store, ready to use |
+//! | [`node`] | one node: a replica in a database, who it is, what it knows of the cluster |
+//! | [`coordinator`] | reads and writes of clients with R and W, at any node |
+//! | [`sharded`] | several databases of one process as one store, without replicas |
 //!
-//! But for the last these are foundations: the node that coordinates reads and writes, and what moves data, stand on them and are
-//! not there yet. How all of it fits together is in `docs/cluster-design.md`.
+//! [`Cluster`] puts them together: nodes of one process with the verbs of a database. Membership is fixed so far; what moves data
+//! is not there yet. How to use it is in `docs/cluster.md`, how it fits together in `docs/cluster-design.md`.
 //!
 //! # What this crate does not know
 //! Wires, files, async runtimes. A node is told of events and answers with effects; whoever runs it brings the rest.
@@ -24,14 +26,24 @@
 pub mod clock;
 pub mod codec;
 pub mod consensus;
+pub mod coordinator;
+mod exchange;
+mod facade;
+mod hints;
 pub mod layout;
 pub mod membership;
 pub mod merkle;
+pub mod node;
 pub mod record;
+mod rounds;
 pub mod runtime;
 pub mod sharded;
 pub mod topology;
 pub mod transport;
 
 pub use base::KeyspaceId;
+pub use facade::{
+    Cluster, ClusterBuilder, ClusterKeyspace, ClusterRange, Error, Found, GetOptions,
+    KeyspaceOptions, Pending, Put, PutOptions,
+};
 pub use ring::{Epoch, NodeId, Partition};

@@ -65,7 +65,11 @@ const CRATES: &[(&str, u32, &[&str])] = &[
         ],
     ),
     (GUARDS, 8, &["base", "vfs", "bloom", "memtable", "wal", "sstable", "lsm"]),
-    (TORTURE, 9, &["base", "vfs", "sstable", "manifest", "lsm", TESTKIT, FUZZ_TARGETS]),
+    (
+        TORTURE,
+        9,
+        &["base", "vfs", "ring", "sstable", "manifest", "lsm", "cluster", TESTKIT, FUZZ_TARGETS],
+    ),
 ];
 /// For tests only: whoever depends on it does so in `dev-dependencies`.
 const TESTKIT: &str = "testkit";

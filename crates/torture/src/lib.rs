@@ -8,6 +8,7 @@
 //! | `corrupt` | every byte of every kind of file, and files as a whole, damaged |
 //! | `fuzz` | the kept inputs of the fuzz targets, and mutations of them |
 //! | `schedule` | thread schedules, drawn and enumerated |
+//! | `cluster` | whole clusters on virtual time: cuts, lost messages, power cuts, wrong clocks |
 //! | `kill` | a real process on a real disk, killed; and a disk that is really full |
 //! | `planted` | known bugs put back one by one: the families above must notice each |
 //!
@@ -20,6 +21,7 @@
 
 mod caught;
 mod child;
+mod cluster;
 mod corrupt;
 mod crash;
 mod fault;
@@ -242,6 +244,7 @@ pub const FAMILIES: &[Family] = &[
     corrupt::FAMILY,
     fuzz::FAMILY,
     schedule::FAMILY,
+    cluster::FAMILY,
     kill::FAMILY,
     planted::FAMILY,
 ];

@@ -61,7 +61,7 @@ fields! {
         dot: Dot,
         /// Its stamp.
         stamp: Stamp,
-        /// What the key's record has seen now: for the client's next write.
+        /// What the write replaced, and itself: what the client's next write may replace. Not what others wrote meanwhile.
         context: Context,
         /// Owners that have it synced.
         owners: Vec<NodeId>,
@@ -123,6 +123,8 @@ tags! {
         Whole = 1,
         /// Only a hash of it.
         Digest = 2,
+        /// The record, also from a replica that is not complete: for another owner, which compares.
+        Incomplete = 3,
     }
 }
 
@@ -241,6 +243,9 @@ messages! {
         keyspace: KeyspaceId,
         /// The client's call.
         id: WriteId,
+        /// The start of the receiver that this is meant for, by its nonce; 0 if that is not known. A node remembers the calls of one
+        /// start, so that each is carried out once.
+        start: u64,
         /// Owners that have to have each write synced.
         owners_min: u8,
         /// Stand-ins may take the place of owners that cannot be reached; the answer tells.
@@ -256,9 +261,7 @@ messages! {
         partition: Partition,
         /// Why.
         cause: Cause,
-        /// The round whose floor fills the records' contexts; `None` if they speak for themselves alone.
-        round: Option<u64>,
-        /// The records.
+        /// The records. Those of owners hold what the floor says, too: each speaks for itself.
         items: Vec<Item>,
     }
     /// Answer what is stored of keys.
@@ -293,8 +296,6 @@ messages! {
         keyspace: KeyspaceId,
         /// The partition.
         partition: Partition,
-        /// The round that the sender's floor is of.
-        round: u64,
         /// Ranges that do not overlap, ascending.
         ranges: Vec<RangeDigest>,
     }
@@ -343,6 +344,13 @@ messages! {
         last: bool,
         /// The records, ascending by key.
         items: Vec<Item>,
+    }
+    /// The sender has started, for the `session`th time as it believes.
+    13 Hello {
+        /// Number of the start.
+        session: u64,
+        /// Drawn for this start, so that it is known again.
+        nonce: u64,
     }
 }
 
@@ -408,6 +416,11 @@ messages! {
         /// The next chunk that is wanted.
         next: u64,
     }
+    /// The start is recorded, synced.
+    0x8d HelloIs {
+        /// The latest other start of this node that was known; 0 if there was none.
+        known: u64,
+    }
     /// No answer, for this reason.
     0xff Failed {
         /// The reason.
@@ -420,7 +433,9 @@ impl Request {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Request::Ping(_) | Request::Gossip(_) | Request::Topology(_) => Class::Vital,
+            Request::Ping(_) | Request::Gossip(_) | Request::Topology(_) | Request::Hello(_) => {
+                Class::Vital
+            }
             Request::Coordinate(_) | Request::StoreHint(_) => Class::Write,
             Request::Apply(Apply { cause: Cause::Write, .. }) => Class::Write,
             Request::Read(_) => Class::Read,

@@ -70,6 +70,7 @@ pub fn requests() -> Vec<Request> {
         Coordinate {
             keyspace,
             id: WriteId { node: NodeId(3), number: 1 << 40 },
+            start: 6,
             owners_min: 2,
             sloppy: true,
             ops: vec![put, delete],
@@ -79,7 +80,6 @@ pub fn requests() -> Vec<Request> {
             keyspace,
             partition,
             cause: Cause::Exchange,
-            round: Some(4),
             items: vec![item("a"), Item { made_by: None, ..item("b") }],
         }
         .into(),
@@ -97,7 +97,6 @@ pub fn requests() -> Vec<Request> {
         Digests {
             keyspace,
             partition,
-            round: 4,
             ranges: vec![digest("", Some("m"), 1 << 100), digest("m", None, 3)],
         }
         .into(),
@@ -111,6 +110,7 @@ pub fn requests() -> Vec<Request> {
         .into(),
         Transfer { job: 8, keyspace, partition, chunk: 3, last: true, items: vec![item("a")] }
             .into(),
+        Hello { session: 6, nonce: 1 << 50 }.into(),
     ]
 }
 
@@ -158,6 +158,7 @@ pub fn answers() -> Vec<Answer> {
         SeenIs { seen: context(), hinted: Context::new() }.into(),
         FloorSet {}.into(),
         Transferred { next: 4 }.into(),
+        HelloIs { known: 5 }.into(),
         Failed { failure: Failure::StaleEpoch { current: Epoch(13) } }.into(),
     ]
 }
@@ -187,5 +188,6 @@ pub fn failures() -> Vec<Failure> {
         Failure::Unknown { acknowledged: 1, wanted: 2 },
         Failure::Unavailable { reached: 1, wanted: 2 },
         Failure::Internal(Detail::new("a job panicked")),
+        Failure::OtherStart { current: 6 },
     ]
 }

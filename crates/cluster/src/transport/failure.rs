@@ -109,6 +109,12 @@ pub enum Failure {
         /// Owners that had to be.
         wanted: u64,
     },
+    /// The request was meant for another start of the node. This one has not carried it out.
+    #[error("meant for another start of the node current={current}")]
+    OtherStart {
+        /// The nonce of the start that the node is in.
+        current: u64,
+    },
     /// The node failed in itself; whether it carried the request out is not known.
     #[error("node failed: {0}")]
     Internal(Detail),
@@ -189,6 +195,7 @@ impl Failure {
             Failure::StaleEpoch { .. }
             | Failure::TooManySiblings { .. }
             | Failure::StaleStamp { .. }
+            | Failure::OtherStart { .. }
             | Failure::FloorBehind { .. } => Advice::Refresh,
             Failure::TooLarge { .. }
             | Failure::AnswerTooLarge { .. }
@@ -249,6 +256,7 @@ impl Wire for Failure {
             Failure::Unknown { acknowledged, wanted } => with(18, &[*acknowledged, *wanted]),
             Failure::Unavailable { reached, wanted } => with(19, &[*reached, *wanted]),
             Failure::AnswerTooLarge { bytes, max } => with(21, &[*bytes, *max]),
+            Failure::OtherStart { current } => with(22, &[*current]),
             Failure::Invalid(detail) | Failure::Internal(detail) => {
                 out.push(if matches!(self, Failure::Invalid(_)) { 17 } else { 20 });
                 detail.put(out);
@@ -281,6 +289,7 @@ impl Wire for Failure {
             19 => Failure::Unavailable { reached: next()?, wanted: next()? },
             20 => Failure::Internal(Detail::take(input)?),
             21 => Failure::AnswerTooLarge { bytes: next()?, max: next()? },
+            22 => Failure::OtherStart { current: next()? },
             _ => return Err(invalid("failure")),
         })
     }
@@ -317,6 +326,7 @@ pub(crate) mod tests {
                 .prop_map(|(reached, wanted)| Failure::Unavailable { reached, wanted }),
             detail().prop_map(Failure::Internal),
             any::<(u64, u64)>().prop_map(|(bytes, max)| Failure::AnswerTooLarge { bytes, max }),
+            any::<u64>().prop_map(|current| Failure::OtherStart { current }),
         ]
     }
 
@@ -335,7 +345,7 @@ pub(crate) mod tests {
     fn every_failure_has_its_byte() {
         for tag in 0..=255u8 {
             let bytes = [&[tag][..], &[0; 8]].concat();
-            let known = (1..=21).contains(&tag);
+            let known = (1..=22).contains(&tag);
             let taken = Failure::take(&mut Input::new(&bytes));
             assert_eq!(taken.is_ok(), known, "{tag}");
             if let Ok(failure) = taken {

@@ -227,6 +227,32 @@ pub const TABLE: &[Planted] = &[
         "CURRENT names a manifest whose name was not synced",
     ),
     bug(60, &[52], ("meta", 2, None), "a filter forgets one key in 1,000"),
+    bug(81, &[72], ("cluster", 6, None), "a node gives dots again after a restart"),
+    bug(
+        82,
+        &[72],
+        ("cluster", 23, None),
+        "a node whose disk is older than it was goes on as who it was",
+    ),
+    bug(83, &[66, 69], ("cluster", 7, None), "a replica acknowledges before its disk has synced"),
+    bug(84, &[76], ("cluster", 5, None), "a late copy is taken in although its successor was seen"),
+    bug(85, &[75], ("cluster", 58, None), "tombstones go before every owner has seen them"),
+    bug(86, &[67], ("cluster", 1, None), "what a replica has seen is not stored with the records"),
+    bug(87, &[68], ("cluster", 4, None), "a write that arrives twice is carried out twice"),
+    bug(
+        88,
+        &[68],
+        ("cluster", 1, None),
+        "a write whose outcome is unknown is tried at another owner",
+    ),
+    bug(
+        90,
+        &[72],
+        ("cluster", 8, None),
+        "a replica that lost its disk is read before it is filled",
+    ),
+    bug(91, &[69], ("cluster", 1, None), "a write counts one owner too many"),
+    bug(93, &[75], ("cluster", 24, None), "what the floor says is left out of what an owner sends"),
 ];
 
 #[cfg(test)]

@@ -1,0 +1,248 @@
+//! Writes, as the node that a client talks to hands them on.
+
+use super::write::{Goal, Outcomes};
+use crate::codec::message::{Answer, Coordinate, Op, WriteId, Written};
+use crate::node::{Node, View};
+use crate::transport::{Advice, Detail, Failure};
+use base::sync::Mutex;
+use base::{KeyspaceId, planted};
+use ring::NodeId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How often one node is asked whose start is not known.
+const STARTS_MAX: u32 = 3;
+
+/// What a client wants of writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// W: owners that have to have each write synced before it is `Ok`.
+    pub owners_min: usize,
+    /// Stand-ins may take the place of owners that cannot be reached; the outcome says so.
+    pub sloppy: bool,
+    /// How long the client waits.
+    pub timeout_micros: u64,
+}
+
+/// Told of the outcomes of writes, in their order.
+type Done = Box<dyn FnOnce(Vec<Result<Written, Failure>>) + Send>;
+
+/// Writes of a client that are under way.
+struct Forward {
+    keyspace: KeyspaceId,
+    options: WriteOptions,
+    deadline_micros: u64,
+    view: Arc<View>,
+    ops: Vec<Op>,
+    state: Mutex<State>,
+}
+
+struct State {
+    ways: Vec<Way>,
+    open: usize,
+    done: Option<Done>,
+}
+
+/// One write: whom it can be given to.
+struct Way {
+    /// Owners to be asked, the next one last.
+    left: Vec<NodeId>,
+    /// The node that has it now did not know that it was meant, so many times.
+    starts: u32,
+    /// The best reason why it has not been carried out.
+    refused: Failure,
+    outcome: Option<Result<Written, Failure>>,
+}
+
+impl Node {
+    /// Carries out writes of a client, each as one of its owners does it; `done` is told their outcomes, in their order.
+    ///
+    /// # Errors
+    /// Each outcome for itself. [`Failure::Unknown`] and [`Failure::Timeout`]: it may be carried out yet, at most once.
+    /// [`Failure::Unavailable`]: there are not as many owners as are wanted. [`Failure::TooManySiblings`], [`Failure::Invalid`]: the write
+    /// is refused. [`Failure::NotReady`], [`Failure::Overloaded`] and others of which
+    /// [`may_have_happened`](Failure::may_have_happened) is false: no owner takes it now.
+    pub fn write(
+        self: &Arc<Self>,
+        keyspace: KeyspaceId,
+        ops: Vec<Op>,
+        options: WriteOptions,
+        done: impl FnOnce(Vec<Result<Written, Failure>>) + Send + 'static,
+    ) {
+        let view = self.view();
+        let way = |op: &Op| {
+            let owners = view.owners(keyspace, view.ring().partition_of(&op.key));
+            let mut left = self.by_promise(owners);
+            left.reverse();
+            let wanted = options.owners_min as u64;
+            let refused = Failure::Unavailable { reached: 0, wanted };
+            Way { left, starts: 0, refused, outcome: None }
+        };
+        let ways: Vec<Way> = ops.iter().map(way).collect();
+        let open = ways.len();
+        let state = Mutex::new(State { ways, open, done: Some(Box::new(done)) });
+        let deadline_micros = self.runtime().monotonic_micros() + options.timeout_micros;
+        let forward = Arc::new(Forward { keyspace, options, deadline_micros, view, ops, state });
+        let known = forward.view.policy(keyspace).map(drop).and_then(|()| forward.check());
+        self.work(move |node| match known {
+            Ok(()) => forward.hand_on(node, (0..forward.ops.len()).collect()),
+            Err(failure) => forward.refuse_all(&failure),
+        });
+    }
+}
+
+impl Forward {
+    fn check(&self) -> Result<(), Failure> {
+        match self.options.owners_min {
+            1..=255 => Ok(()),
+            n => Err(Failure::Invalid(Detail::new(format!("{n} owners wanted, 1 to 255 can be")))),
+        }
+    }
+
+    fn refuse_all(&self, failure: &Failure) {
+        for at in 0..self.ops.len() {
+            self.settle(at, Err(failure.clone()));
+        }
+        self.tell_if_done();
+    }
+
+    /// Gives each of the writes to the next of its owners.
+    fn hand_on(self: &Arc<Self>, node: &Arc<Node>, writes: Vec<usize>) {
+        let mut to: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+        for at in writes {
+            let next = self.state.lock().ways[at].left.pop();
+            match next {
+                Some(owner) => to.entry(owner).or_default().push(at),
+                None => {
+                    let refused = self.state.lock().ways[at].refused.clone();
+                    self.settle(at, Err(refused));
+                }
+            }
+        }
+        for (owner, writes) in to {
+            self.give(node, owner, writes);
+        }
+        self.tell_if_done();
+    }
+
+    fn give(self: &Arc<Self>, node: &Arc<Node>, owner: NodeId, writes: Vec<usize>) {
+        let budget_micros = self.deadline_micros.saturating_sub(node.runtime().monotonic_micros());
+        let ops: Vec<Op> = writes.iter().map(|at| self.ops[*at].clone()).collect();
+        let this = Arc::clone(self);
+        if owner == node.id() {
+            let goal = Goal {
+                keyspace: self.keyspace,
+                owners_min: self.options.owners_min,
+                sloppy: self.options.sloppy,
+                budget_micros,
+            };
+            let done: Outcomes =
+                Box::new(move |node, results| this.heard(node, owner, writes, Ok(results)));
+            return node.coordinate(goal, ops, done);
+        }
+        let believed = node.start_of(owner);
+        let call = Coordinate {
+            keyspace: self.keyspace,
+            id: WriteId { node: node.id(), number: node.next_call() },
+            start: believed,
+            owners_min: self.options.owners_min as u8,
+            sloppy: self.options.sloppy,
+            ops,
+        };
+        node.ask(owner, budget_micros, call, move |node, ended| {
+            let results = match ended {
+                Ok(Answer::Coordinated(done)) if done.results.len() == writes.len() => {
+                    Ok(done.results)
+                }
+                Ok(_) => Err(Failure::Internal(Detail::new("no answer to this"))),
+                Err(failure) => Err(failure),
+            };
+            let results = match results {
+                Err(Failure::OtherStart { current }) => {
+                    node.learn_start(owner, current);
+                    // Meant for no start, it was not carried out by any; else the one before may have done it.
+                    Err(if believed == 0 {
+                        Failure::OtherStart { current }
+                    } else {
+                        Failure::Timeout
+                    })
+                }
+                results => results,
+            };
+            this.heard(node, owner, writes, results);
+        });
+    }
+
+    /// Takes what an owner made of writes. What it has not carried out, and never will, goes to the next one.
+    fn heard(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        owner: NodeId,
+        writes: Vec<usize>,
+        ended: Result<Vec<Result<Written, Failure>>, Failure>,
+    ) {
+        let results = match ended {
+            Ok(results) => results,
+            Err(failure) => writes.iter().map(|_| Err(failure.clone())).collect(),
+        };
+        let mut further = Vec::new();
+        for (at, result) in writes.into_iter().zip(results) {
+            match result {
+                Err(Failure::OtherStart { .. }) => {
+                    let way = &mut self.state.lock().ways[at];
+                    way.starts += 1;
+                    if way.starts < STARTS_MAX {
+                        way.left.push(owner);
+                    }
+                    further.push(at);
+                }
+                Err(failure) if can_go_elsewhere(&failure) => {
+                    self.state.lock().ways[at].refused = failure;
+                    further.push(at);
+                }
+                Err(failure) if failure.may_have_happened() => {
+                    let wanted = self.options.owners_min as u64;
+                    let acknowledged = match failure {
+                        Failure::Unknown { acknowledged, .. } => acknowledged,
+                        _ => 0,
+                    };
+                    self.settle(at, Err(Failure::Unknown { acknowledged, wanted }));
+                }
+                result => self.settle(at, result),
+            }
+        }
+        self.hand_on(node, further);
+    }
+
+    fn settle(&self, at: usize, outcome: Result<Written, Failure>) {
+        let state = &mut *self.state.lock();
+        if state.ways[at].outcome.is_none() {
+            state.ways[at].outcome = Some(outcome);
+            state.open -= 1;
+        }
+    }
+
+    fn tell_if_done(&self) {
+        let (done, outcomes) = {
+            let mut state = self.state.lock();
+            if state.open > 0 {
+                return;
+            }
+            let Some(done) = state.done.take() else { return };
+            let outcomes = state.ways.iter_mut().filter_map(|way| way.outcome.take()).collect();
+            (done, outcomes)
+        };
+        done(outcomes);
+    }
+}
+
+/// True if the write was not carried out, and another owner may do it.
+fn can_go_elsewhere(failure: &Failure) -> bool {
+    let elsewhere = match failure.advice() {
+        Advice::Elsewhere => true,
+        Advice::Later => !matches!(failure, Failure::Unavailable { .. }),
+        Advice::Refresh => matches!(failure, Failure::StaleEpoch { .. }),
+        Advice::FixCall => false,
+    };
+    elsewhere && (!failure.may_have_happened() || planted::is(88))
+}

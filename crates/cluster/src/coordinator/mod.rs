@@ -1,0 +1,18 @@
+//! Reads and writes of clients: any node takes them, owners carry them out.
+//!
+//! A write goes to an owner of its key, which makes its dot, stores it, and sends it to the others ([`Node::write`]); a read asks
+//! owners and merges what they say ([`Node::read`]). What is tried again, and what is not, follows `docs/cluster-design.md`.
+
+mod forward;
+mod read;
+mod scan;
+mod served;
+mod write;
+
+pub use forward::WriteOptions;
+pub use read::{Answered, ReadOptions};
+pub use scan::{PageOf, ScanOptions};
+pub(crate) use served::Served;
+
+#[cfg(doc)]
+use crate::node::Node;

@@ -1,0 +1,201 @@
+//! Scans: one page of one partition at a time, as enough owners see it together.
+
+use crate::codec::message::{Answer, Item, Page, Scan};
+use crate::node::Node;
+use crate::record::{Mode, Record};
+use crate::runtime::TimerId;
+use crate::transport::{Detail, Failure};
+use base::sync::Mutex;
+use base::{KeyspaceId, Slice};
+use ring::{NodeId, Partition};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Most bytes of a page that one owner answers.
+const PAGE_BYTES_MAX: u32 = 1 << 20;
+
+/// Which page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanOptions {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The partition.
+    pub partition: Partition,
+    /// The first key.
+    pub start: Slice,
+    /// The first key behind the end; `None` is the end of the partition.
+    pub end: Option<Slice>,
+    /// From the end to the start.
+    pub backward: bool,
+    /// Most entries of an owner's page.
+    pub entries_max: u32,
+    /// R: owners that have to answer.
+    pub owners_min: usize,
+    /// How long the client waits.
+    pub timeout_micros: u64,
+}
+
+/// A page of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageOf {
+    /// Keys and all that the owners know of them together, tombstones as well; in the order asked for.
+    pub records: Vec<(Slice, Record)>,
+    /// What is left of the range to be asked for; `None` if nothing is.
+    pub rest: Option<(Slice, Option<Slice>)>,
+    /// Who answered.
+    pub served_by: Vec<NodeId>,
+}
+
+type Done = Box<dyn FnOnce(Result<PageOf, Failure>) + Send>;
+
+struct Scanning {
+    options: ScanOptions,
+    mode: Mode,
+    state: Mutex<State>,
+}
+
+struct State {
+    left: Vec<NodeId>,
+    waiting: usize,
+    pages: Vec<(NodeId, Page)>,
+    timer: Option<TimerId>,
+    done: Option<Done>,
+}
+
+impl Node {
+    /// Reads a page of one partition for a client.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`] if too few owners answer, [`Failure::UnknownKeyspace`].
+    pub fn scan(
+        self: &Arc<Self>,
+        options: ScanOptions,
+        done: impl FnOnce(Result<PageOf, Failure>) + Send + 'static,
+    ) {
+        let view = self.view();
+        let mode = match view.policy(options.keyspace) {
+            Ok(policy) => policy.mode,
+            Err(failure) => return done(Err(failure)),
+        };
+        let mut left = self.by_promise(view.owners(options.keyspace, options.partition));
+        left.reverse();
+        let state =
+            State { left, waiting: 0, pages: Vec::new(), timer: None, done: Some(Box::new(done)) };
+        let scanning = Arc::new(Scanning { options, mode, state: Mutex::new(state) });
+        let late = Arc::clone(&scanning);
+        let timer = self.later(scanning.options.timeout_micros, move |_| late.give_up());
+        scanning.state.lock().timer = Some(timer);
+        self.work(move |node| scanning.ask_more(node));
+    }
+}
+
+impl Scanning {
+    fn ask_more(self: &Arc<Self>, node: &Arc<Node>) {
+        loop {
+            let owner = {
+                let mut state = self.state.lock();
+                if state.done.is_none() {
+                    return;
+                }
+                if state.pages.len() + state.waiting >= self.options.owners_min.max(1) {
+                    return;
+                }
+                state.waiting += 1;
+                state.left.pop()
+            };
+            match owner {
+                Some(owner) => self.ask(node, owner),
+                None => return self.give_up(),
+            }
+        }
+    }
+
+    fn ask(self: &Arc<Self>, node: &Arc<Node>, owner: NodeId) {
+        let options = &self.options;
+        let scan = Scan {
+            keyspace: options.keyspace,
+            partition: options.partition,
+            start: options.start.clone(),
+            end: options.end.clone(),
+            backward: options.backward,
+            entries_max: options.entries_max,
+            bytes_max: PAGE_BYTES_MAX,
+        };
+        if owner == node.id() {
+            let page = node.answer_scan(&node.view(), &scan);
+            return self.heard(node, owner, page);
+        }
+        // Owners that say nothing are not worth all of the time.
+        let this = Arc::clone(self);
+        node.ask(owner, options.timeout_micros / 2, scan, move |node, ended| {
+            let page = match ended {
+                Ok(Answer::Page(page)) => Ok(page),
+                Ok(_) => Err(Failure::Internal(Detail::new("no answer to this"))),
+                Err(failure) => Err(failure),
+            };
+            this.heard(node, owner, page);
+            this.ask_more(node);
+        });
+    }
+
+    fn heard(&self, node: &Arc<Node>, owner: NodeId, page: Result<Page, Failure>) {
+        let done = {
+            let mut state = self.state.lock();
+            state.waiting -= 1;
+            state.pages.extend(page.ok().map(|page| (owner, page)));
+            if state.pages.len() < self.options.owners_min.max(1) {
+                return;
+            }
+            let pages = std::mem::take(&mut state.pages);
+            if let Some(timer) = state.timer.take() {
+                node.runtime().cancel(timer);
+            }
+            state.done.take().map(|done| (done, pages))
+        };
+        if let Some((done, pages)) = done {
+            done(Ok(self.merge(pages)));
+        }
+    }
+
+    fn give_up(&self) {
+        let (done, reached) = {
+            let mut state = self.state.lock();
+            // Somebody who was asked may still answer, but not enough of them.
+            (state.done.take(), state.pages.len() as u64)
+        };
+        let wanted = self.options.owners_min as u64;
+        if let Some(done) = done {
+            done(Err(Failure::Unavailable { reached, wanted }));
+        }
+    }
+
+    /// What the owners say together, as far as all of them have spoken.
+    fn merge(&self, pages: Vec<(NodeId, Page)>) -> PageOf {
+        let options = &self.options;
+        let ends = pages.iter().filter(|(_, page)| page.more);
+        let ends = ends.filter_map(|(_, page)| page.items.last().map(|item| item.key.clone()));
+        let limit = if options.backward { ends.max() } else { ends.min() };
+        let spoken = |key: &Slice| match &limit {
+            None => true,
+            Some(limit) if options.backward => key >= limit,
+            Some(limit) => key <= limit,
+        };
+        let served_by = pages.iter().map(|(owner, _)| *owner).collect();
+        let mut merged: BTreeMap<Slice, Record> = BTreeMap::new();
+        for Item { key, record, .. } in pages.into_iter().flat_map(|(_, page)| page.items) {
+            if spoken(&key) {
+                let known = merged.entry(key).or_default();
+                *known = known.merge(&record, self.mode).record;
+            }
+        }
+        let rest = limit.map(|limit| match options.backward {
+            true => (options.start.clone(), Some(limit)),
+            false => ([&limit[..], &[0]].concat().into(), options.end.clone()),
+        });
+        let mut records: Vec<(Slice, Record)> = merged.into_iter().collect();
+        if options.backward {
+            records.reverse();
+        }
+        PageOf { records, rest, served_by }
+    }
+}

@@ -1,0 +1,439 @@
+//! Writes, as the owner that makes their dots carries them out.
+
+use crate::codec::message::{
+    Answer, Apply, Cause, Coordinate, Coordinated, Item, Op, Outcome, StoreHint, Written,
+};
+use crate::coordinator::served::Admission;
+use crate::node::{Made, Node, Policy, View};
+use crate::runtime::TimerId;
+use crate::transport::{Detail, Failure, Responder};
+use base::sync::Mutex;
+use base::{KeyspaceId, planted};
+use ring::{NodeId, Partition};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How often a write is stamped again that met a later stamp.
+const STAMPS_MAX: u32 = 4;
+
+/// Told of the outcomes of writes, in their order.
+pub(super) type Outcomes = Box<dyn FnOnce(&Arc<Node>, Vec<Result<Written, Failure>>) + Send>;
+
+/// What writes have to reach.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Goal {
+    pub(super) keyspace: KeyspaceId,
+    /// Owners that have to have each of them synced.
+    pub(super) owners_min: usize,
+    pub(super) sloppy: bool,
+    pub(super) budget_micros: u64,
+}
+
+impl Goal {
+    /// How long an owner may take. Stand-ins need their time, too.
+    fn owner_micros(&self) -> u64 {
+        if self.sloppy { self.budget_micros / 2 } else { self.budget_micros }
+    }
+}
+
+/// Writes that are under way.
+struct Writing {
+    goal: Goal,
+    policy: Arc<Policy>,
+    view: Arc<View>,
+    ops: Vec<Op>,
+    state: Mutex<State>,
+}
+
+struct State {
+    progress: Vec<Progress>,
+    /// How many of them are not settled.
+    open: usize,
+    timer: Option<TimerId>,
+    done: Option<Outcomes>,
+}
+
+/// How far one write is.
+struct Progress {
+    partition: Partition,
+    made: Option<Made>,
+    /// How often it was stamped: what is said of an earlier one does not count.
+    stamps: u32,
+    owners: Vec<NodeId>,
+    /// Stand-ins that keep it for owners.
+    hinted: Vec<NodeId>,
+    /// Owners and stand-ins that have not answered.
+    waiting: usize,
+    settled: Option<Result<Written, Failure>>,
+}
+
+impl Node {
+    /// A call that another node has passed on.
+    pub(crate) fn coordinate_for(
+        self: &Arc<Self>,
+        from: NodeId,
+        mut call: Coordinate,
+        budget_micros: u64,
+        responder: Responder,
+    ) {
+        let epoch = self.epoch();
+        let current = self.nonce();
+        if call.start != current {
+            return responder.fail(epoch, Failure::OtherStart { current });
+        }
+        if planted::is(87) {
+            call.id.number = self.next_call();
+        }
+        if call.id.node != from {
+            let detail = Detail::new("a call is named by the node that passes it on");
+            return responder.fail(epoch, Failure::Invalid(detail));
+        }
+        match self.served().lock().admit(call.id.clone(), responder) {
+            Admission::New => {}
+            Admission::Running => return,
+            Admission::Again(responder, outcome) => return responder.answer(epoch, outcome),
+            Admission::Forgotten(responder) => {
+                let wanted = u64::from(call.owners_min);
+                return responder.fail(epoch, Failure::Unknown { acknowledged: 0, wanted });
+            }
+        }
+        let goal = Goal {
+            keyspace: call.keyspace,
+            owners_min: usize::from(call.owners_min),
+            sloppy: call.sloppy,
+            // The answer has a way to go.
+            budget_micros: budget_micros / 4 * 3,
+        };
+        let id = call.id;
+        let done: Outcomes = Box::new(move |node, results| {
+            let outcome = Coordinated { results };
+            let waiting = node.served().lock().end(&id, &outcome);
+            for responder in waiting {
+                responder.answer(node.epoch(), outcome.clone());
+            }
+        });
+        self.coordinate(goal, call.ops, done);
+    }
+
+    /// Carries out writes whose keys this node owns; others are refused. Blocks on the disk, not on other nodes.
+    pub(super) fn coordinate(self: &Arc<Self>, goal: Goal, ops: Vec<Op>, done: Outcomes) {
+        let view = self.view();
+        let policy = match self.check_ready().and_then(|()| view.policy(goal.keyspace).cloned()) {
+            Ok(policy) => policy,
+            Err(failure) => {
+                return done(self, ops.iter().map(|_| Err(failure.clone())).collect());
+            }
+        };
+        let progress: Vec<Progress> =
+            ops.iter().map(|op| Progress::new(view.ring().partition_of(&op.key))).collect();
+        let mut partitions: BTreeMap<Partition, Vec<usize>> = BTreeMap::new();
+        for (at, one) in progress.iter().enumerate() {
+            partitions.entry(one.partition).or_default().push(at);
+        }
+        let open = ops.len();
+        let state = Mutex::new(State { progress, open, timer: None, done: Some(done) });
+        let writing = Arc::new(Writing { goal, policy, view, ops, state });
+        for (partition, ops) in partitions {
+            writing.make(self, partition, &ops);
+        }
+        let late = Arc::clone(&writing);
+        let timer = self.later(goal.budget_micros, move |node| late.expire(node));
+        writing.state.lock().timer = Some(timer);
+        writing.tell_if_done(self);
+    }
+}
+
+impl Progress {
+    fn new(partition: Partition) -> Progress {
+        Progress {
+            partition,
+            made: None,
+            stamps: 0,
+            owners: Vec::new(),
+            hinted: Vec::new(),
+            waiting: 0,
+            settled: None,
+        }
+    }
+}
+
+impl Writing {
+    /// Stores writes of one partition here, then sends them on.
+    fn make(self: &Arc<Self>, node: &Arc<Node>, partition: Partition, ops: &[usize]) {
+        let made = match self.check(node, partition) {
+            Ok(()) => {
+                let wanted: Vec<&Op> = ops.iter().map(|at| &self.ops[*at]).collect();
+                node.replica().make(self.goal.keyspace, partition, &self.policy, &wanted)
+            }
+            Err(failure) => ops.iter().map(|_| Err(failure.clone())).collect(),
+        };
+        let mut stored = Vec::new();
+        {
+            let state = &mut *self.state.lock();
+            for (&at, made) in ops.iter().zip(made) {
+                match made {
+                    Ok(made) => {
+                        let progress = &mut state.progress[at];
+                        progress.begin(node.id(), made);
+                        stored.push(at);
+                    }
+                    Err(failure) => state.settle(at, Err(failure)),
+                }
+            }
+        }
+        self.send(node, partition, &stored);
+    }
+
+    /// What can be known before anything is written.
+    fn check(&self, node: &Node, partition: Partition) -> Result<(), Failure> {
+        let owners = self.view.owners(self.goal.keyspace, partition);
+        if !owners.contains(&node.id()) {
+            return Err(Failure::StaleEpoch { current: self.view.epoch() });
+        }
+        let (reached, wanted) = (owners.len() as u64, self.goal.owners_min as u64);
+        if reached < wanted { Err(Failure::Unavailable { reached, wanted }) } else { Ok(()) }
+    }
+
+    /// Sends writes of one partition to its other owners.
+    fn send(self: &Arc<Self>, node: &Arc<Node>, partition: Partition, ops: &[usize]) {
+        if ops.is_empty() {
+            return;
+        }
+        let owners = self.view.owners(self.goal.keyspace, partition);
+        let others: Vec<NodeId> = owners.iter().copied().filter(|id| *id != node.id()).collect();
+        let (mut items, mut sent) = (Vec::new(), Vec::new());
+        {
+            let mut state = self.state.lock();
+            for &at in ops {
+                let progress = &mut state.progress[at];
+                progress.waiting = others.len();
+                items.extend(progress.made.as_ref().map(|made| made.item.clone()));
+                sent.push((at, progress.stamps));
+            }
+        }
+        for &owner in &others {
+            let apply = Apply {
+                keyspace: self.goal.keyspace,
+                partition,
+                cause: Cause::Write,
+                items: items.clone(),
+            };
+            let (this, sent) = (Arc::clone(self), sent.clone());
+            node.ask(owner, self.goal.owner_micros(), apply, move |node, ended| {
+                this.heard(node, owner, &sent, ended);
+            });
+        }
+        let state = &mut *self.state.lock();
+        ops.iter().for_each(|at| state.look(*at, &self.goal));
+    }
+
+    /// Takes what an owner says of writes.
+    fn heard(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        owner: NodeId,
+        sent: &[(usize, u32)],
+        ended: Result<Answer, Failure>,
+    ) {
+        let results = match ended {
+            Ok(Answer::Applied(applied)) if applied.results.len() == sent.len() => applied.results,
+            Ok(_) => {
+                sent.iter().map(|_| Err(Failure::Internal(Detail::new("no answer")))).collect()
+            }
+            Err(failure) => sent.iter().map(|_| Err(failure.clone())).collect(),
+        };
+        let (mut again, mut missed) = (Vec::new(), Vec::new());
+        {
+            let state = &mut *self.state.lock();
+            for (&(at, stamps), result) in sent.iter().zip(results) {
+                let progress = &mut state.progress[at];
+                if progress.stamps != stamps {
+                    continue;
+                }
+                progress.waiting = progress.waiting.saturating_sub(1);
+                match result {
+                    Ok(Outcome::Stored | Outcome::Known) => progress.owners.push(owner),
+                    Err(Failure::StaleStamp { after }) if stamps < STAMPS_MAX => {
+                        // Settled by what comes of the new stamp.
+                        again.push((at, after));
+                        continue;
+                    }
+                    Err(_) => {
+                        progress.waiting += usize::from(self.goal.sloppy);
+                        missed.push((at, stamps));
+                    }
+                }
+                state.look(at, &self.goal);
+            }
+        }
+        self.hand_off(node, owner, missed);
+        for (at, after) in again {
+            self.stamp_again(node, at, after);
+        }
+        self.tell_if_done(node);
+    }
+
+    /// An owner did not take writes: they are kept for it, here or by a stand-in.
+    fn hand_off(self: &Arc<Self>, node: &Arc<Node>, owner: NodeId, missed: Vec<(usize, u32)>) {
+        let Some(partition) =
+            missed.first().map(|(at, _)| self.state.lock().progress[*at].partition)
+        else {
+            return;
+        };
+        let items: Vec<Item> = {
+            let state = self.state.lock();
+            let made = missed.iter().filter_map(|(at, _)| state.progress[*at].made.as_ref());
+            made.map(|made| made.item.clone()).collect()
+        };
+        if !self.goal.sloppy {
+            return node.keep_hint(owner, self.goal.keyspace, partition, &items);
+        }
+        let stand_ins: Vec<NodeId> = self.view.stand_ins(self.goal.keyspace, partition).collect();
+        let stand_ins = node.by_promise(&stand_ins).into_iter().rev().collect();
+        let hint = StoreHint { target: owner, keyspace: self.goal.keyspace, partition, items };
+        self.ask_stand_in(node, hint, stand_ins, missed);
+    }
+
+    /// Asks one stand-in after the other, those that are taken already last.
+    fn ask_stand_in(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        hint: StoreHint,
+        mut left: Vec<NodeId>,
+        missed: Vec<(usize, u32)>,
+    ) {
+        {
+            let state = self.state.lock();
+            let taken = missed.first().map(|(at, _)| state.progress[*at].hinted.clone());
+            left.retain(|stand_in| !taken.iter().flatten().any(|taken| taken == stand_in));
+        }
+        let Some(stand_in) = left.pop() else {
+            let state = &mut *self.state.lock();
+            for (at, stamps) in missed {
+                if state.progress[at].stamps == stamps {
+                    let waiting = &mut state.progress[at].waiting;
+                    *waiting = waiting.saturating_sub(1);
+                    state.look(at, &self.goal);
+                }
+            }
+            return;
+        };
+        let this = Arc::clone(self);
+        node.ask(stand_in, self.goal.owner_micros() / 2, hint.clone(), move |node, ended| {
+            if !matches!(ended, Ok(Answer::HintStored(_))) {
+                this.ask_stand_in(node, hint, left, missed);
+                return this.tell_if_done(node);
+            }
+            {
+                let state = &mut *this.state.lock();
+                for (at, stamps) in missed {
+                    let progress = &mut state.progress[at];
+                    if progress.stamps == stamps {
+                        progress.waiting = progress.waiting.saturating_sub(1);
+                        progress.hinted.push(stand_in);
+                        state.look(at, &this.goal);
+                    }
+                }
+            }
+            this.tell_if_done(node);
+        });
+    }
+
+    /// A write that would lose to one that was there before it is written once more, with a later stamp.
+    fn stamp_again(self: &Arc<Self>, node: &Arc<Node>, at: usize, after: crate::clock::Stamp) {
+        let partition = self.state.lock().progress[at].partition;
+        let mut op = self.ops[at].clone();
+        op.after = op.after.max(after);
+        let made = node.replica().make(self.goal.keyspace, partition, &self.policy, &[&op]);
+        match made.into_iter().next() {
+            Some(Ok(made)) => {
+                self.state.lock().progress[at].begin(node.id(), made);
+                self.send(node, partition, &[at]);
+            }
+            // What was stored before stays, and may win or lose.
+            _ => self.state.lock().look(at, &self.goal),
+        }
+    }
+
+    /// The time is up: what too few owners have said to have is unknown.
+    fn expire(&self, node: &Arc<Node>) {
+        {
+            let state = &mut *self.state.lock();
+            for at in 0..state.progress.len() {
+                state.progress[at].waiting = 0;
+                state.look(at, &self.goal);
+                let failure = state.progress[at].unknown(&self.goal);
+                state.settle(at, Err(failure));
+            }
+        }
+        self.tell_if_done(node);
+    }
+
+    fn tell_if_done(&self, node: &Arc<Node>) {
+        let (done, results) = {
+            let mut state = self.state.lock();
+            if state.open > 0 {
+                return;
+            }
+            let Some(done) = state.done.take() else { return };
+            if let Some(timer) = state.timer.take() {
+                node.runtime().cancel(timer);
+            }
+            let results = state.progress.iter_mut().map(|progress| {
+                let unknown = progress.unknown(&self.goal);
+                progress.settled.clone().unwrap_or(Err(unknown))
+            });
+            (done, results.collect())
+        };
+        done(node, results);
+    }
+}
+
+impl State {
+    /// Settles a write, unless it is.
+    fn settle(&mut self, at: usize, result: Result<Written, Failure>) {
+        let progress = &mut self.progress[at];
+        if progress.settled.is_none() {
+            progress.settled = Some(result);
+            self.open -= 1;
+        }
+    }
+
+    /// Looks whether a write has what it needs, or cannot get it any more.
+    fn look(&mut self, at: usize, goal: &Goal) {
+        let progress = &self.progress[at];
+        let Some(made) = &progress.made else { return };
+        let hinted = if goal.sloppy { progress.hinted.len() } else { 0 };
+        let reached = progress.owners.len() + usize::from(planted::is(91));
+        if reached >= goal.owners_min
+            || (progress.waiting == 0 && reached + hinted >= goal.owners_min)
+        {
+            let written = Written {
+                dot: made.dot,
+                stamp: made.stamp,
+                context: made.context.clone(),
+                owners: progress.owners.clone(),
+                hinted: progress.hinted.clone(),
+            };
+            self.settle(at, Ok(written));
+        } else if progress.waiting == 0 {
+            let failure = progress.unknown(goal);
+            self.settle(at, Err(failure));
+        }
+    }
+}
+
+impl Progress {
+    /// The write is stored at `owner`, with this dot.
+    fn begin(&mut self, owner: NodeId, made: Made) {
+        self.made = Some(made);
+        self.stamps += 1;
+        self.owners = vec![owner];
+        self.hinted = Vec::new();
+    }
+
+    fn unknown(&self, goal: &Goal) -> Failure {
+        let (acknowledged, wanted) = (self.owners.len() as u64, goal.owners_min as u64);
+        Failure::Unknown { acknowledged, wanted }
+    }
+}

@@ -1,0 +1,258 @@
+//! Anti-entropy: two owners of a partition find what they do not store alike, and tell each other.
+//!
+//! Always on, in small steps: a node compares one partition after the other with one owner after the other, one exchange at a time. When
+//! one is complete, all that the peer had seen at its start is seen here; so a replica whose disk was lost is complete again once it
+//! has compared a partition with all its other owners.
+
+mod compare;
+
+use crate::clock::Context;
+use crate::codec::message::{
+    Answer, Apply, Cause, Compared, Digests, Item, RangeDigest, Read, Seen, Stored, Wanted,
+};
+use crate::merkle::{Search, Span};
+use crate::node::Node;
+use crate::record::{Mode, Record};
+use crate::transport::{Detail, Failure};
+use base::{KeyspaceId, Slice};
+use ring::{NodeId, Partition};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Records that are fetched in one request.
+const FETCH_MAX: usize = 64;
+
+/// Told how an exchange ended.
+type Done = Box<dyn FnOnce(&Arc<Node>, Ended) + Send>;
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// All was compared, and what differed was told.
+    Complete {
+        /// Keys that differed.
+        differing: u64,
+    },
+    /// Some of it was not: the peer did not answer, or one of the two cannot read something.
+    Partial,
+}
+
+/// One exchange, handed from step to step.
+struct Exchange {
+    keyspace: KeyspaceId,
+    partition: Partition,
+    mode: Mode,
+    peer: NodeId,
+    /// What the peer had seen at the start.
+    theirs: Context,
+    search: Search,
+    /// Keys that differ and were not told yet.
+    differing: VecDeque<Slice>,
+    told: u64,
+    /// A key could not be told.
+    incomplete: bool,
+    done: Done,
+}
+
+impl Node {
+    /// Compares a partition with another owner of it.
+    pub(crate) fn exchange(
+        self: &Arc<Self>,
+        keyspace: KeyspaceId,
+        partition: Partition,
+        peer: NodeId,
+        done: impl FnOnce(&Arc<Node>, Ended) + Send + 'static,
+    ) {
+        let Ok(mode) = self.view().policy(keyspace).map(|policy| policy.mode) else {
+            return done(self, Ended::Partial);
+        };
+        let mut exchange = Box::new(Exchange {
+            keyspace,
+            partition,
+            mode,
+            peer,
+            theirs: Context::new(),
+            search: Search::new(Span::all()),
+            differing: VecDeque::new(),
+            told: 0,
+            incomplete: false,
+            done: Box::new(done),
+        });
+        let seen = Seen { keyspace, partition, round: 0, stamp: crate::clock::Stamp::ZERO };
+        self.ask(peer, self.patience(), seen, move |node, ended| match ended {
+            Ok(Answer::SeenIs(seen)) => {
+                exchange.theirs = seen.seen;
+                exchange.go(node);
+            }
+            _ => exchange.end(node, Ended::Partial),
+        });
+    }
+}
+
+impl Exchange {
+    /// The next step: tells what differs, or looks further.
+    fn go(mut self: Box<Self>, node: &Arc<Node>) {
+        if !self.differing.is_empty() {
+            return self.fetch(node);
+        }
+        match node.replica().search_next(self.keyspace, self.partition, &mut self.search) {
+            Ok(Some(ranges)) => self.compare(node, ranges),
+            Ok(None) => self.finish(node),
+            Err(_) => self.end(node, Ended::Partial),
+        }
+    }
+
+    fn compare(mut self: Box<Self>, node: &Arc<Node>, ranges: Vec<RangeDigest>) {
+        let digests = Digests { keyspace: self.keyspace, partition: self.partition, ranges };
+        node.ask(self.peer, node.patience(), digests, move |node, ended| {
+            let taken = match ended {
+                Ok(Answer::Digested(digested)) => self.take(node, digested.ranges),
+                Ok(_) => Err(Failure::Internal(Detail::new("no answer to this"))),
+                Err(failure) => Err(failure),
+            };
+            match taken {
+                Ok(()) => self.go(node),
+                Err(_) => self.end(node, Ended::Partial),
+            }
+        });
+    }
+
+    fn take(&mut self, node: &Node, answers: Vec<Compared>) -> Result<(), Failure> {
+        let (keyspace, partition) = (self.keyspace, self.partition);
+        node.replica().search_take(keyspace, partition, &mut self.search, answers)?;
+        self.differing.extend(self.search.found().into_iter().map(|difference| difference.key));
+        Ok(())
+    }
+
+    /// Asks for what the peer has of keys that differ.
+    fn fetch(mut self: Box<Self>, node: &Arc<Node>) {
+        let count = self.differing.len().min(FETCH_MAX);
+        let keys: Vec<Slice> = self.differing.drain(..count).collect();
+        let read = Read { keyspace: self.keyspace, wanted: Wanted::Incomplete, keys: keys.clone() };
+        node.ask(self.peer, node.patience(), read, move |node, ended| match ended {
+            Ok(Answer::Records(records)) if records.records.len() == keys.len() => {
+                self.exchange_records(node, &keys, records.records);
+            }
+            _ => self.end(node, Ended::Partial),
+        });
+    }
+
+    /// Merges what the peer has, and sends it what came of that.
+    fn exchange_records(
+        mut self: Box<Self>,
+        node: &Arc<Node>,
+        keys: &[Slice],
+        theirs: Vec<Stored>,
+    ) {
+        let (keyspace, partition) = (self.keyspace, self.partition);
+        self.told += keys.len() as u64;
+        let mut items = Vec::new();
+        for (key, stored) in keys.iter().zip(theirs) {
+            let mut record = match stored {
+                Stored::Whole(record) => record,
+                Stored::Absent => Record::default(),
+                // Damaged there: it is told what is here, and what it had is not known.
+                _ => {
+                    self.incomplete = true;
+                    continue;
+                }
+            };
+            if !node.replica().is_complete(keyspace, partition) {
+                // What came late to a new disk is told from what is new by the peer: it has seen it, and has it no more.
+                record.fill(&self.theirs);
+                self.incomplete |=
+                    node.replica().drop_gone(keyspace, partition, key, &record).is_err();
+            }
+            items.push(Item { key: key.clone(), record, made_by: None });
+        }
+        let merged = node.replica().apply(keyspace, partition, self.mode, Cause::Exchange, &items);
+        self.incomplete |= merged.iter().any(Result::is_err);
+        node.renew_if_outdated();
+        let ours = keys.iter().filter_map(|key| {
+            match node.replica().read_any(keyspace, partition, key) {
+                Ok(record) => record,
+                Err(_) => {
+                    self.incomplete = true;
+                    None
+                }
+            }
+            .map(|record| Item { key: key.clone(), record, made_by: None })
+        });
+        let items: Vec<Item> = ours.collect();
+        if items.is_empty() {
+            return self.go(node);
+        }
+        let apply = Apply { keyspace, partition, cause: Cause::Exchange, items };
+        node.ask(self.peer, node.patience(), apply, move |node, ended| match ended {
+            Ok(Answer::Applied(_)) => self.go(node),
+            _ => self.end(node, Ended::Partial),
+        });
+    }
+
+    fn finish(self: Box<Self>, node: &Arc<Node>) {
+        let (keyspace, partition) = (self.keyspace, self.partition);
+        let whole = !self.incomplete && self.search.skipped().is_empty();
+        let owners = node.view().owners(keyspace, partition).to_vec();
+        let noted = whole
+            && node
+                .replica()
+                .note_exchange(keyspace, partition, self.peer, &self.theirs, &owners)
+                .is_ok();
+        let differing = self.told;
+        self.end(node, if noted { Ended::Complete { differing } } else { Ended::Partial });
+    }
+
+    fn end(self: Box<Self>, node: &Arc<Node>, ended: Ended) {
+        (self.done)(node, ended);
+    }
+}
+
+/// Where the endless walk through partitions and peers is.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    waiting: VecDeque<(KeyspaceId, Partition, NodeId)>,
+    /// Exchanges that were complete, and those that were not.
+    pub(crate) complete: u64,
+    pub(crate) partial: u64,
+}
+
+impl Node {
+    /// Goes through all partitions that this node owns, and their other owners, again and again.
+    pub(crate) fn walk(self: &Arc<Self>) {
+        let interval = self.exchange_micros();
+        self.later(interval, |node| node.work(Node::walk_on));
+    }
+
+    fn walk_on(self: &Arc<Self>) {
+        let Some((keyspace, partition, peer)) = self.next_exchange() else { return self.walk() };
+        self.exchange(keyspace, partition, peer, |node, ended| {
+            let mut walk = node.walking().lock();
+            match ended {
+                Ended::Complete { .. } => walk.complete += 1,
+                Ended::Partial => walk.partial += 1,
+            }
+            drop(walk);
+            node.walk();
+        });
+    }
+
+    fn next_exchange(&self) -> Option<(KeyspaceId, Partition, NodeId)> {
+        let view = self.view();
+        let mut walk = self.walking().lock();
+        if walk.waiting.is_empty() {
+            for (keyspace, _) in view.keyspaces() {
+                for partition in view.ring().iter() {
+                    let owners = view.owners(keyspace, partition);
+                    if !owners.contains(&self.id()) {
+                        continue;
+                    }
+                    let others = owners.iter().filter(|owner| **owner != self.id());
+                    walk.waiting.extend(others.map(|owner| (keyspace, partition, *owner)));
+                }
+            }
+        }
+        let next = walk.waiting.pop_front()?;
+        // The owners may be others by now.
+        view.is_owner(next.2, next.0, next.1).then_some(next)
+    }
+}

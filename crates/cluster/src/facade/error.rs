@@ -1,0 +1,65 @@
+//! What can go wrong.
+
+use crate::clock::TokenError;
+use crate::transport::Failure;
+use ring::NodeId;
+
+/// Why a call of a client failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The nodes say so.
+    #[error(transparent)]
+    Call(#[from] Failure),
+    /// The database of a node says so.
+    #[error("database of a node: {detail}")]
+    Store {
+        /// What it says.
+        detail: String,
+    },
+    /// The bytes handed in as a token are none, or one of another key.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The options contradict each other, or what the cluster was made with.
+    #[error("invalid options: {detail}")]
+    Options {
+        /// The rule.
+        detail: String,
+    },
+    /// The node does not run, or none does.
+    #[error("node is down; start it, or ask another one")]
+    NodeIsDown {
+        /// Which; `None` if none runs.
+        node: Option<NodeId>,
+    },
+}
+
+impl Error {
+    /// True if a write that failed so may be there all the same, or appear later: once.
+    #[must_use]
+    pub fn may_have_happened(&self) -> bool {
+        matches!(self, Error::Call(failure) if failure.may_have_happened())
+    }
+
+    pub(super) fn options(detail: impl Into<String>) -> Error {
+        Error::Options { detail: detail.into() }
+    }
+}
+
+impl From<lsm::Error> for Error {
+    fn from(error: lsm::Error) -> Error {
+        let mut detail = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(inner) = cause {
+            detail = format!("{detail}: {inner}");
+            cause = inner.source();
+        }
+        Error::Store { detail }
+    }
+}
+
+impl From<ring::Error> for Error {
+    fn from(error: ring::Error) -> Error {
+        Error::options(error.to_string())
+    }
+}

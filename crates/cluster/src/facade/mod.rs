@@ -1,0 +1,250 @@
+//! A cluster in one process: the verbs of a database over many nodes.
+//!
+//! ```
+//! # fn main() -> Result<(), cluster::Error> {
+//! # let dir = tempfile::tempdir().expect("a directory");
+//! use cluster::Cluster;
+//!
+//! let store = Cluster::builder().nodes(5).replication(3).open(dir.path())?;
+//! store.put("song:1", "Blue in Green")?;
+//! let found = store.get("song:1")?;
+//! assert_eq!(found.value().map(|v| &v[..]), Some(&b"Blue in Green"[..]));
+//! assert!(found.served_by().len() >= 2);                  // a majority of the three owners
+//! store.delete("song:1")?;
+//! store.close()
+//! # }
+//! ```
+//!
+//! Each node has a database in a directory of its own. Any node takes any request; requests go round in turn, or to the node that
+//! [`Cluster::via`] names.
+//!
+//! # What is promised
+//! A write is `Ok` once W owners of its key have it synced; a read asks R owners. By default both are a majority, so a read sees every
+//! write that was `Ok` before it began. Concurrent writes of a key are kept side by side, as *siblings*, until a write replaces them:
+//! [`Found::siblings`], [`PutOptions::token`]. A keyspace may choose that [the last writer wins](Mode::LastWriterWins) instead.
+//! An `Err` whose [`may_have_happened`](Error::may_have_happened) is true says that the write may be there, or appear later, once.
+
+mod builder;
+mod error;
+mod found;
+mod keyspace;
+mod options;
+mod range;
+mod wait;
+
+pub use builder::ClusterBuilder;
+pub use error::Error;
+pub use found::{Found, Put};
+pub use keyspace::ClusterKeyspace;
+pub use options::{GetOptions, KeyspaceOptions, PutOptions};
+pub use range::ClusterRange;
+pub use wait::Pending;
+pub(crate) use wait::{Teller, pending};
+
+use crate::node::{Node, View};
+#[cfg(doc)]
+use crate::record::Mode;
+use crate::runtime::ThreadRuntime;
+use crate::transport::InProcess;
+use base::Slice;
+use base::sync::Mutex;
+use base::sync::atomic::{AtomicUsize, Ordering};
+use ring::NodeId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Nodes of one process as one store. Cheap to clone; all clones are the same cluster.
+///
+/// The verbs act on the keyspace `default`.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+    default: ClusterKeyspace,
+}
+
+/// What all handles of a cluster share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) network: Arc<InProcess>,
+    pub(crate) plan: builder::Plan,
+    /// Those that run.
+    pub(crate) nodes: Mutex<BTreeMap<NodeId, Arc<Node>>>,
+    turn: AtomicUsize,
+    /// Ends its threads when the last handle goes.
+    pub(crate) runtime: Arc<ThreadRuntime>,
+}
+
+impl Shared {
+    /// The node that takes a request: the one named, or the next.
+    pub(crate) fn taker(&self, via: Option<NodeId>) -> Result<Arc<Node>, Error> {
+        let nodes = self.nodes.lock();
+        let node = match via {
+            Some(id) => nodes.get(&id),
+            None => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                nodes.values().nth(turn % nodes.len().max(1))
+            }
+        };
+        node.cloned().ok_or(Error::NodeIsDown { node: via })
+    }
+}
+
+impl Cluster {
+    /// Says how many nodes, and how.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::new()
+    }
+
+    /// The keyspace that the verbs without one act on.
+    #[must_use]
+    pub fn default_keyspace(&self) -> &ClusterKeyspace {
+        &self.default
+    }
+
+    /// The keyspace `name`: opened, or created with `options`.
+    ///
+    /// # Errors
+    /// [`Error::Options`] if it is there with other options; [`Error::NodeIsDown`] if a node is down that has to learn of a new one.
+    pub fn keyspace(
+        &self,
+        name: impl AsRef<str>,
+        options: KeyspaceOptions,
+    ) -> Result<ClusterKeyspace, Error> {
+        let id = builder::keyspace(&self.shared, name.as_ref(), &options)?;
+        Ok(ClusterKeyspace::new(Arc::clone(&self.shared), id))
+    }
+
+    /// The same cluster, but requests are taken by `node`.
+    #[must_use]
+    pub fn via(&self, node: NodeId) -> ClusterKeyspace {
+        self.default.via(node)
+    }
+
+    /// Sets `key` to `value`, in place of what a read just before it shows.
+    ///
+    /// # Errors
+    /// As for [`ClusterKeyspace::put_with`].
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Put, Error> {
+        self.default.put(key, value)
+    }
+
+    /// What is stored under `key`.
+    ///
+    /// # Errors
+    /// As for [`ClusterKeyspace::get_with`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Found, Error> {
+        self.default.get(key)
+    }
+
+    /// Deletes what a read just before shows under `key`.
+    ///
+    /// # Errors
+    /// As for [`ClusterKeyspace::put_with`].
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<Put, Error> {
+        self.default.delete(key)
+    }
+
+    /// Sets many keys; each has its own outcome, in the order of the pairs.
+    ///
+    /// # Errors
+    /// [`Error::NodeIsDown`]; else each outcome for itself, as for [`ClusterKeyspace::put_with`].
+    pub fn multi_put<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Vec<Result<Put, Error>>, Error> {
+        self.default.multi_put(pairs)
+    }
+
+    /// What is stored under many keys, in their order.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Found>, Error> {
+        self.default.multi_get(keys)
+    }
+
+    /// All keys of `range` that hold a value, in order. Each page of each partition is read from a quorum, at a moment of its own.
+    #[must_use]
+    pub fn scan(&self, range: impl lsm::KeyRange) -> ClusterRange {
+        self.default.scan(range)
+    }
+
+    // ---- nodes ----
+
+    /// What the nodes know of the cluster.
+    ///
+    /// # Errors
+    /// [`Error::NodeIsDown`] if none runs.
+    pub fn view(&self) -> Result<Arc<View>, Error> {
+        Ok(self.shared.taker(None)?.view())
+    }
+
+    /// The nodes that run.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.shared.nodes.lock().keys().copied().collect()
+    }
+
+    /// Owners of `key` in the default keyspace, the primary first.
+    ///
+    /// # Errors
+    /// [`Error::NodeIsDown`] if no node runs.
+    pub fn owners_of(&self, key: impl AsRef<[u8]>) -> Result<Vec<NodeId>, Error> {
+        self.default.owners_of(key)
+    }
+
+    /// The network between the nodes, to count on it or to break it.
+    #[must_use]
+    pub fn network(&self) -> &InProcess {
+        &self.shared.network
+    }
+
+    /// Ends a node, as if its process was killed; its directory stays.
+    ///
+    /// # Errors
+    /// [`Error::NodeIsDown`] if it does not run.
+    pub fn stop_node(&self, node: NodeId) -> Result<(), Error> {
+        let stopped = self.shared.nodes.lock().remove(&node);
+        let stopped = stopped.ok_or(Error::NodeIsDown { node: Some(node) })?;
+        stopped.stop();
+        Ok(stopped.db().close()?)
+    }
+
+    /// Starts a node again that was stopped, on what its directory holds.
+    ///
+    /// # Errors
+    /// [`Error::Store`] of its database; [`Error::NodeIsDown`] if there is no such node.
+    pub fn start_node(&self, node: NodeId) -> Result<(), Error> {
+        builder::start(&self.shared, node)
+    }
+
+    /// Waits until all hints that running nodes keep now are handed over.
+    ///
+    /// # Errors
+    /// [`Failure::Closed`](crate::transport::Failure::Closed) if they are not after `timeout_micros`, for instance because an owner is away.
+    pub fn hints_delivered(&self, timeout_micros: u64) -> Result<(), Error> {
+        let nodes: Vec<Arc<Node>> = self.shared.nodes.lock().values().cloned().collect();
+        let waiting: Vec<Pending<()>> =
+            nodes.iter().map(|node| node.when_hints_delivered(timeout_micros)).collect();
+        Ok(waiting.into_iter().try_for_each(Pending::wait)?)
+    }
+
+    /// Ends all nodes.
+    ///
+    /// # Errors
+    /// The first failure of a database; the others are closed all the same.
+    pub fn close(&self) -> Result<(), Error> {
+        let nodes = std::mem::take(&mut *self.shared.nodes.lock());
+        nodes.values().for_each(|node| node.stop());
+        let closed: Vec<_> = nodes.values().map(|node| node.db().close()).collect();
+        closed.into_iter().collect::<lsm::Result<()>>().map_err(Error::from)
+    }
+}
+
+/// Owns a key or value.
+fn slice(bytes: impl AsRef<[u8]>) -> Slice {
+    Slice::copy_from(bytes.as_ref())
+}

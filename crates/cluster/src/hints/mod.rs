@@ -1,0 +1,107 @@
+//! Handoff: records that are kept for an owner until it can be reached again.
+//!
+//! The owner that makes a write keeps it for other owners that did not take it, so that they have it soon after they are back; the
+//! exchange would bring it too, later. With a sloppy quorum a stand-in keeps it, synced, before the write is answered. Hints are bounded
+//! in bytes for each owner; one that finds no room is dropped, and the exchange remains.
+
+mod store;
+
+pub(crate) use store::Hints;
+use store::{Batch, Kept};
+
+use crate::codec::message::{Answer, Apply, Cause, HintStored, Item, StoreHint};
+use crate::facade::{Pending, pending};
+use crate::node::{Node, View};
+use crate::transport::{Detail, Failure};
+use base::KeyspaceId;
+use lsm::Durability;
+use ring::{NodeId, Partition};
+use std::sync::Arc;
+
+/// Where there is nothing to hand over, the pause is so many times as long.
+const IDLE: u64 = 10;
+
+impl Node {
+    /// Keeps a write for an owner that did not take it, if there is room.
+    pub(crate) fn keep_hint(
+        &self,
+        target: NodeId,
+        keyspace: KeyspaceId,
+        partition: Partition,
+        items: &[Item],
+    ) {
+        // The write itself is synced at its owners: this one only saves the exchange the way.
+        let durability = Durability::Buffered;
+        // Without room the exchange brings it.
+        drop(self.hints().keep(self.replica(), target, keyspace, partition, items, durability));
+    }
+
+    /// Keeps records as a stand-in.
+    pub(crate) fn store_hint(&self, view: &View, hint: &StoreHint) -> Result<HintStored, Failure> {
+        let StoreHint { target, keyspace, partition, items } = hint;
+        view.policy(*keyspace)?;
+        if *target == self.id() || !view.is_owner(*target, *keyspace, *partition) {
+            let detail = format!("{target} does not own {partition} of keyspace {keyspace}");
+            return Err(Failure::Invalid(Detail::new(detail)));
+        }
+        let durability = Durability::Sync;
+        let bytes =
+            self.hints().keep(self.replica(), *target, *keyspace, *partition, items, durability)?;
+        Ok(HintStored { bytes })
+    }
+
+    /// Bytes of hints that this node keeps for others.
+    #[must_use]
+    pub fn hint_bytes(&self) -> u64 {
+        self.hints().bytes()
+    }
+
+    /// Ends when all hints that this node keeps now are handed over, or need not be any more. Waits as long as an owner is away.
+    pub fn when_hints_delivered(&self, patience_micros: u64) -> Pending<()> {
+        let (teller, pending) = pending(patience_micros);
+        self.hints().when_delivered(teller);
+        pending
+    }
+
+    /// Hands hints over, again and again.
+    pub(crate) fn hand_over(self: &Arc<Self>) {
+        self.hand_over_in(self.hint_micros());
+    }
+
+    fn hand_over_in(self: &Arc<Self>, micros: u64) {
+        self.later(micros, |node| node.work(Node::hand_over_some));
+    }
+
+    fn hand_over_some(self: &Arc<Self>) {
+        let targets = self.by_promise(&self.hints().targets());
+        let reachable = targets.into_iter().find(|target| !self.is_silent(*target));
+        let batch = match reachable {
+            Some(target) => self.hints().next_batch(target),
+            None => None,
+        };
+        match batch {
+            Some(batch) => self.send_hints(batch),
+            None => self.hand_over_in(IDLE * self.hint_micros()),
+        }
+    }
+
+    fn send_hints(self: &Arc<Self>, batch: Batch) {
+        let Batch { target, keyspace, partition, kept } = &batch;
+        let view = self.view();
+        if !view.is_owner(*target, *keyspace, *partition) {
+            // It owns that no more: who does has the write from its quorum, or by the exchange.
+            self.hints().drop_delivered(self.replica(), &batch);
+            return self.hand_over();
+        }
+        let items: Vec<Item> = kept.iter().flat_map(Kept::items).collect();
+        let apply = Apply { keyspace: *keyspace, partition: *partition, cause: Cause::Hint, items };
+        self.ask(*target, self.patience(), apply, move |node, ended| {
+            if matches!(ended, Ok(Answer::Applied(_))) {
+                node.hints().drop_delivered(node.replica(), &batch);
+            } else {
+                node.hints().begin_pass(batch.target);
+            }
+            node.hand_over();
+        });
+    }
+}

@@ -1,0 +1,318 @@
+//! Hints in the keyspace `_hints` of the node's database.
+//!
+//! ```text
+//! key     target u64 BE, keyspace u32 BE, partition u32 BE, then the user's key
+//! value   record, then the dots of the writes in it
+//! ```
+
+use crate::clock::{Context, Dot};
+use crate::codec::message::Item;
+use crate::codec::wire::{Wire, fields};
+use crate::facade::Teller;
+use crate::node::{Replica, failure_of};
+use crate::record::{Mode, Record};
+use crate::transport::Failure;
+use base::sync::Mutex;
+use base::{KeyspaceId, Slice};
+use lsm::{Durability, Keyspace, KeyspaceOptions};
+use ring::{NodeId, Partition};
+use std::collections::BTreeMap;
+
+const KEYSPACE: &str = "_hints";
+const PREFIX_LEN: usize = 16;
+/// Hints that are handed over in one request, and their bytes.
+const BATCH_MAX: usize = 64;
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// When it may be worth to try again to have a hint kept.
+const RETRY_AFTER_MICROS: u64 = 1_000_000;
+
+fields! {
+    #[expect(unreachable_pub, reason = "the macro serves public messages, too")]
+    Value {
+        record: Record,
+        dots: Vec<Dot>,
+    }
+}
+
+/// What is kept for others.
+pub(crate) struct Hints {
+    keyspace: Keyspace,
+    bytes_max: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Those for whom something is kept.
+    targets: BTreeMap<NodeId, Target>,
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Target {
+    bytes: u64,
+    /// The pass through its hints goes on behind this key.
+    next: Vec<u8>,
+    /// Passes begun.
+    passes: u64,
+}
+
+/// Somebody who waits until passes through the hints of all these are over.
+struct Waiting {
+    teller: Teller<()>,
+    /// How many there have to be by then.
+    passes: BTreeMap<NodeId, u64>,
+}
+
+/// Hints for one partition of one owner.
+pub(super) struct Batch {
+    pub(super) target: NodeId,
+    pub(super) keyspace: KeyspaceId,
+    pub(super) partition: Partition,
+    pub(super) kept: Vec<Kept>,
+}
+
+/// One hint, with what is stored: it is dropped only if it is still that.
+pub(super) struct Kept {
+    key: Vec<u8>,
+    stored: Slice,
+    value: Value,
+}
+
+impl Kept {
+    /// As they are sent: one for each write in the record.
+    pub(super) fn items(&self) -> Vec<Item> {
+        let item = |made_by| Item {
+            key: self.key[PREFIX_LEN..].into(),
+            record: self.value.record.clone(),
+            made_by,
+        };
+        match &self.value.dots[..] {
+            [] => vec![item(None)],
+            dots => dots.iter().map(|dot| item(Some(*dot))).collect(),
+        }
+    }
+}
+
+impl Hints {
+    /// What the database holds. Reads all of it, which is bounded.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) fn open(db: &lsm::Db, bytes_max: u64) -> lsm::Result<Hints> {
+        let keyspace = db.keyspace(KEYSPACE, KeyspaceOptions::default())?;
+        let mut state = State::default();
+        for pair in keyspace.iter() {
+            let (key, value) = pair?;
+            if let Some((target, ..)) = split(&key) {
+                state.targets.entry(target).or_default().bytes += (key.len() + value.len()) as u64;
+            }
+        }
+        Ok(Hints { keyspace, bytes_max, state: Mutex::new(state) })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.state.lock().targets.values().map(|target| target.bytes).sum()
+    }
+
+    pub(super) fn targets(&self) -> Vec<NodeId> {
+        self.state.lock().targets.keys().copied().collect()
+    }
+
+    /// Merges records into what is kept for `target`; how many bytes that is now.
+    ///
+    /// # Errors
+    /// [`Failure::Overloaded`] if there is no room for all of them: then none is kept; those of the database.
+    pub(super) fn keep(
+        &self,
+        replica: &Replica,
+        target: NodeId,
+        keyspace: KeyspaceId,
+        partition: Partition,
+        items: &[Item],
+        durability: Durability,
+    ) -> Result<u64, Failure> {
+        let mut state = self.state.lock();
+        let mut batch = replica.db().batch();
+        let mut values: BTreeMap<Vec<u8>, Value> = BTreeMap::new();
+        let held = state.targets.get(&target).map_or(0, |target| target.bytes);
+        let (mut added, mut removed) = (0, 0);
+        for item in items {
+            let key = key_of(target, keyspace, partition, &item.key);
+            if !values.contains_key(&key) {
+                let stored = self.keyspace.get(&key).map_err(|error| failure_of(&error))?;
+                removed += stored.as_ref().map_or(0, |stored| key.len() + stored.len());
+                let stored = stored.and_then(|stored| Value::from_bytes(&stored).ok());
+                let none = Value { record: Record::default(), dots: Vec::new() };
+                values.insert(key.clone(), stored.unwrap_or(none));
+            }
+            if let Some(value) = values.get_mut(&key) {
+                value.add(item);
+            }
+        }
+        for (key, value) in &values {
+            let bytes = value.to_bytes();
+            added += key.len() + bytes.len();
+            batch.put_in(&self.keyspace, key, bytes);
+        }
+        let bytes = (held + added as u64).saturating_sub(removed as u64);
+        if bytes > self.bytes_max {
+            return Err(Failure::Overloaded { retry_after_micros: RETRY_AFTER_MICROS });
+        }
+        batch.commit_with(durability).map_err(|error| failure_of(&error))?;
+        state.targets.entry(target).or_default().bytes = bytes;
+        Ok(bytes)
+    }
+
+    /// The next hints for `target`, in the order of partitions; `None` if there are none, or a pass through them is over.
+    pub(super) fn next_batch(&self, target: NodeId) -> Option<Batch> {
+        let mut state = self.state.lock();
+        let at = state.targets.get_mut(&target)?;
+        let prefix = target.0.to_be_bytes();
+        let start = at.next.clone().max(prefix.to_vec());
+        let mut batch: Option<Batch> = None;
+        let mut bytes = 0;
+        // The prefix after that of this target.
+        let end = target.0.checked_add(1).map(|next| next.to_be_bytes().to_vec());
+        let end = end.unwrap_or_else(|| vec![0xff; PREFIX_LEN + 1]);
+        for pair in self.keyspace.range(start..end) {
+            let Ok((key, stored)) = pair else { break };
+            let (Some((_, keyspace, partition)), Ok(value)) =
+                (split(&key), Value::from_bytes(&stored))
+            else {
+                // Nobody could read it: the exchange brings what it said.
+                drop(self.keyspace.delete(&key));
+                continue;
+            };
+            let batch =
+                batch.get_or_insert(Batch { target, keyspace, partition, kept: Vec::new() });
+            bytes += stored.len();
+            let fits = batch.kept.len() < BATCH_MAX && bytes <= BATCH_BYTES_MAX;
+            let same = (batch.keyspace, batch.partition) == (keyspace, partition);
+            if !same || (!fits && !batch.kept.is_empty()) {
+                break;
+            }
+            at.next = [&key[..], &[0]].concat();
+            batch.kept.push(Kept { key: key.to_vec(), stored, value });
+        }
+        if batch.is_none() {
+            state.end_pass(target);
+        }
+        batch
+    }
+
+    /// The dots of what is kept for owners of a partition, whoever they are.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) fn dots_for(
+        &self,
+        keyspace: KeyspaceId,
+        partition: Partition,
+    ) -> Result<Context, Failure> {
+        let mut dots = Context::new();
+        for target in self.targets() {
+            let start = key_of(target, keyspace, partition, b"");
+            let end = key_of(target, keyspace, Partition(partition.0 + 1), b"");
+            for pair in self.keyspace.range(start..end) {
+                let (_, value) = pair.map_err(|error| failure_of(&error))?;
+                let Ok(value) = Value::from_bytes(&value) else { continue };
+                let versions = value.record.versions().iter().map(|version| version.dot);
+                versions.chain(value.dots).for_each(|dot| dots.insert(dot));
+            }
+        }
+        Ok(dots)
+    }
+
+    /// The next hints of `target` are the first ones again.
+    pub(super) fn begin_pass(&self, target: NodeId) {
+        let mut state = self.state.lock();
+        if let Some(target) = state.targets.get_mut(&target) {
+            target.next.clear();
+        }
+    }
+
+    /// Drops hints that were handed over, unless they have changed since.
+    pub(super) fn drop_delivered(&self, replica: &Replica, batch: &Batch) {
+        let mut state = self.state.lock();
+        let mut gone = replica.db().batch();
+        let mut bytes = 0;
+        for kept in &batch.kept {
+            let now = self.keyspace.get(&kept.key);
+            if now.is_ok_and(|now| now.as_ref() == Some(&kept.stored)) {
+                gone.delete_in(&self.keyspace, &kept.key);
+                bytes += (kept.key.len() + kept.stored.len()) as u64;
+            }
+        }
+        // If it fails they are handed over once more, which changes nothing.
+        if gone.commit_with(Durability::Buffered).is_ok()
+            && let Some(target) = state.targets.get_mut(&batch.target)
+        {
+            target.bytes = target.bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Tells `teller` when what is kept now has been handed over.
+    pub(super) fn when_delivered(&self, teller: Teller<()>) {
+        let mut state = self.state.lock();
+        // The pass that goes on now may have left behind what came after it: the next one counts.
+        let passes = state.targets.iter().map(|(id, target)| (*id, target.passes + 2)).collect();
+        state.waiting.push(Waiting { teller, passes });
+        state.tell();
+    }
+}
+
+impl State {
+    /// A pass through the hints of `target` is over, and all that it found were handed over.
+    fn end_pass(&mut self, target: NodeId) {
+        let Some(one) = self.targets.get_mut(&target) else { return };
+        one.passes += 1;
+        if one.next.is_empty() {
+            // It found nothing from its beginning on.
+            self.targets.remove(&target);
+        } else {
+            one.next.clear();
+        }
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for mut one in waiting {
+            one.passes.retain(|target, passes| {
+                self.targets.get(target).is_some_and(|target| target.passes < *passes)
+            });
+            if one.passes.is_empty() {
+                one.teller.tell(());
+            } else {
+                self.waiting.push(one);
+            }
+        }
+    }
+}
+
+impl Value {
+    fn add(&mut self, item: &Item) {
+        // Siblings keep all that a hint ever held; where the last writer wins, the owner merges again.
+        self.record = self.record.merge(&item.record, Mode::Siblings).record;
+        let new = item.made_by.filter(|dot| !self.dots.contains(dot));
+        self.dots.extend(new);
+    }
+}
+
+fn key_of(target: NodeId, keyspace: KeyspaceId, partition: Partition, key: &[u8]) -> Vec<u8> {
+    let (target, keyspace) = (target.0.to_be_bytes(), keyspace.0.to_be_bytes());
+    [&target[..], &keyspace, &partition.0.to_be_bytes(), key].concat()
+}
+
+fn split(key: &[u8]) -> Option<(NodeId, KeyspaceId, Partition)> {
+    let (target, rest) = key.split_first_chunk::<8>()?;
+    let (keyspace, rest) = rest.split_first_chunk::<4>()?;
+    let partition = rest.first_chunk::<4>()?;
+    let number = u32::from_be_bytes;
+    Some((
+        NodeId(u64::from_be_bytes(*target)),
+        KeyspaceId(number(*keyspace)),
+        Partition(number(*partition)),
+    ))
+}

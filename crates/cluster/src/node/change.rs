@@ -1,0 +1,146 @@
+//! A change of one partition: several records, and what the replica has seen, all or nothing.
+
+use super::meta::PartState;
+use super::part::{Held, Part};
+use super::replica::{Replica, failure_of};
+use crate::layout;
+use crate::record::Record;
+use crate::transport::Failure;
+use base::sync::MutexGuard;
+use base::{KeyspaceId, Slice, planted};
+use lsm::{Durability, Keyspace};
+use ring::{NodeId, Partition};
+use std::collections::BTreeMap;
+
+/// What will be written in one batch. Holds its partition until it is committed or dropped.
+pub(crate) struct Change<'a> {
+    replica: &'a Replica,
+    keyspace: Keyspace,
+    id: KeyspaceId,
+    partition: Partition,
+    part: &'a Part,
+    held: MutexGuard<'a, Held>,
+    /// As it will be stored.
+    pub(crate) state: PartState,
+    touched: BTreeMap<Slice, Touched>,
+}
+
+struct Touched {
+    before: Option<Record>,
+    now: Record,
+}
+
+impl<'a> Change<'a> {
+    pub(crate) fn of(
+        replica: &'a Replica,
+        id: KeyspaceId,
+        partition: Partition,
+        part: &'a Part,
+    ) -> Result<Change<'a>, Failure> {
+        let keyspace = replica.keyspace(id)?;
+        let held = part.hold();
+        let state = held.state.clone();
+        Ok(Change { replica, keyspace, id, partition, part, held, state, touched: BTreeMap::new() })
+    }
+
+    /// True if the replica may make dots here and be read.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state.actor == self.replica.actor()
+    }
+
+    /// The partition was compared with `peer`. Once it was with all other owners, it is complete: all that any of them has is here.
+    pub(crate) fn note_peer(&mut self, peer: NodeId, owners: &[NodeId]) {
+        if self.is_complete() {
+            return;
+        }
+        self.held.compared.insert(peer);
+        let own = self.replica.id();
+        if owners.iter().all(|owner| *owner == own || self.held.compared.contains(owner)) {
+            self.state.actor = self.replica.actor();
+            self.state.counter = 0;
+        }
+    }
+
+    pub(crate) fn has_holes(&self) -> bool {
+        !self.held.holes.is_empty()
+    }
+
+    /// A record that the floor lets go is written as none.
+    pub(crate) fn drop_if_it_can_go(&mut self, key: &Slice) {
+        let floor = &self.state.floor;
+        if let Some(touched) = self.touched.get_mut(key).filter(|one| one.now.can_go(floor)) {
+            touched.now = Record::default();
+        }
+    }
+
+    pub(crate) fn is_hole(&self, key: &[u8]) -> bool {
+        self.held.is_hole(key)
+    }
+
+    /// The record of `key` as this change leaves it; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Failure::Damaged`]; the key is out of service from then on.
+    pub(crate) fn record(&mut self, key: &Slice) -> Result<Option<&Record>, Failure> {
+        if !self.touched.contains_key(key) {
+            let stored = self.replica.stored(&self.keyspace, self.partition, key);
+            if matches!(stored, Err(Failure::Damaged)) {
+                self.held.quarantine(key);
+                self.part.show(&self.held);
+            }
+            let before = stored?;
+            let now = before.clone().unwrap_or_default();
+            self.touched.insert(key.clone(), Touched { before, now });
+        }
+        let touched = self.touched.get(key);
+        Ok(touched.map(|touched| &touched.now).filter(|now| **now != Record::default()))
+    }
+
+    /// Sets the record of a key that was looked at by [`record`](Self::record); says whether that changes it. What the floor says
+    /// is taken out.
+    pub(crate) fn set(&mut self, key: &Slice, mut record: Record) -> bool {
+        record.strip(&self.state.floor.dots);
+        let Some(touched) = self.touched.get_mut(key) else { return false };
+        let changes = touched.now != record;
+        touched.now = record;
+        changes
+    }
+
+    /// Writes and syncs it, if there is anything to write.
+    ///
+    /// # Errors
+    /// What the database says; the partition is as it was in memory. With [`Failure::Internal`] it is not known what is stored.
+    pub(crate) fn commit(mut self) -> Result<(), Failure> {
+        self.touched.retain(|_, touched| touched.before.as_ref() != Some(&touched.now));
+        // A record that says nothing is as good as none.
+        let floor = self.state.floor.clone();
+        let is_stored = |record: &Record| !record.can_go(&floor);
+        self.touched.retain(|_, touched| touched.before.is_some() || is_stored(&touched.now));
+        if self.touched.is_empty() && self.state == self.held.state {
+            return Ok(());
+        }
+        self.replica.note_write();
+        let mut batch = self.replica.db().batch();
+        for (key, touched) in &self.touched {
+            let stored_key = layout::stored_key(self.partition, key);
+            if is_stored(&touched.now) {
+                batch.put_in(&self.keyspace, stored_key, touched.now.encode());
+            } else {
+                batch.delete_in(&self.keyspace, stored_key);
+            }
+        }
+        if !planted::is(86) {
+            self.replica.meta().put_part(&mut batch, self.id, self.partition, &self.state);
+        }
+        let durability = if planted::is(83) { Durability::Buffered } else { Durability::Sync };
+        batch.commit_with(durability).map_err(|error| failure_of(&error))?;
+        for (key, touched) in std::mem::take(&mut self.touched) {
+            let old = touched.before.and_then(|before| before.fingerprint(&key));
+            let new = Some(touched.now).filter(is_stored).and_then(|now| now.fingerprint(&key));
+            self.held.tree.update(&key, old, new);
+        }
+        self.held.state = self.state;
+        self.part.show(&self.held);
+        Ok(())
+    }
+}

@@ -1,0 +1,466 @@
+//! One node: a replica in a database, and who answers for it.
+//!
+//! A node is told of events (requests, answers, timers) and has effects (writes to its database, messages, timers). It never waits:
+//! what may block on the disk runs where the [`Runtime`] says, what takes long goes on when its answer comes.
+//!
+//! # Who may make dots
+//! A start of a node begins a *session*, and so do every few seconds in which it takes writes. A start serves only once a majority of the
+//! members has recorded its session, synced; and a session is told until each such majority has somebody who knows it. So if a disk
+//! comes back older than it was, somebody knows a later session, and the node takes a new [`Actor`]: then no dot is made twice, and the replica is complete in nothing until it was
+//! synchronised. A disk that is older by less than a session is found out when somebody sends a dot that the node made and does not
+//! know. Before its session counts a node merges what it is sent, but is not read and makes no dots.
+
+mod apply;
+mod change;
+mod meta;
+mod part;
+mod replica;
+mod serve;
+mod start;
+mod view;
+
+pub(crate) use apply::Made;
+pub(crate) use change::Change;
+pub(crate) use replica::{Replica, failure_of};
+pub use view::{Policy, View};
+
+use crate::clock::{Actor, DRIFT_MAX_DEFAULT};
+use crate::codec::message::{Answer, Request};
+use crate::coordinator::Served;
+use crate::exchange::Walk;
+use crate::facade::{Pending, Teller, pending};
+use crate::hints::Hints;
+use crate::rounds::Rounds;
+use crate::runtime::{Runtime, Task, TimerId};
+use crate::transport::{Call, Failure, Transport};
+use base::rng::Rng;
+use base::sync::Mutex;
+use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use lsm::Db;
+use replica::ReplicaOptions;
+use ring::{Epoch, NodeId};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+/// How long a node that did not answer is asked last.
+const SILENT_MICROS: u64 = 2_000_000;
+
+/// How long somebody waits for a node to serve.
+const READY_MICROS: u64 = 3_600_000_000;
+
+/// Where actors come from. None is given twice, in the life of the cluster.
+pub type Actors = Arc<dyn Fn() -> Actor + Send + Sync>;
+
+/// What a node is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Clocks, timers, work that may block.
+    pub runtime: Arc<dyn Runtime>,
+    /// The way to the other nodes.
+    pub transport: Arc<dyn Transport>,
+    /// Its database, which nobody else uses.
+    pub db: Db,
+    /// Where it takes actors from.
+    pub actors: Actors,
+    /// What it knows of the cluster.
+    pub view: Arc<View>,
+}
+
+/// Who a node is, and its tuning.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NodeOptions {
+    /// The cluster; a disk of another one is refused.
+    pub cluster: u64,
+    /// The node.
+    pub id: NodeId,
+    /// The cluster is made now: a disk without identity was never written to. Else it was lost. Default false.
+    pub new_cluster: bool,
+    /// Drawn for this start of the node: two starts never have the same. Default from the system's entropy.
+    pub nonce: u64,
+    /// How far ahead of its own clock the node follows another one, in microseconds. Default 500 ms.
+    pub drift_max_micros: u64,
+    /// How long a node waits for an answer that no client waits for, in microseconds. Default 1 s.
+    pub patience_micros: u64,
+    /// How often a node that takes writes begins a new session, in microseconds. Default 5 s.
+    pub announce_micros: u64,
+    /// Pause between two exchanges with other owners, in microseconds. Default 50 ms.
+    pub exchange_micros: u64,
+    /// Pause between two rounds that the node leads, and between two questions of one, in microseconds. Default 500 ms.
+    pub round_micros: u64,
+    /// Pause between two batches of hints that are handed over, in microseconds; a batch is up to 64 records. Default 20 ms.
+    pub hint_micros: u64,
+    /// Most bytes of hints that are kept for one owner. Default 64 MiB.
+    pub hints_bytes_max: u64,
+}
+
+impl NodeOptions {
+    /// The defaults for node `id` of `cluster`.
+    #[must_use]
+    pub fn new(cluster: u64, id: NodeId) -> NodeOptions {
+        NodeOptions {
+            cluster,
+            id,
+            new_cluster: false,
+            nonce: Rng::from_entropy().next_u64().max(1),
+            drift_max_micros: DRIFT_MAX_DEFAULT,
+            patience_micros: 1_000_000,
+            announce_micros: 5_000_000,
+            exchange_micros: 50_000,
+            round_micros: 500_000,
+            hint_micros: 20_000,
+            hints_bytes_max: 64 << 20,
+        }
+    }
+
+    /// Sets whether the cluster is made now.
+    #[must_use]
+    pub fn new_cluster(mut self, new: bool) -> NodeOptions {
+        self.new_cluster = new;
+        self
+    }
+
+    /// Sets what this start is known by.
+    #[must_use]
+    pub fn nonce(mut self, nonce: u64) -> NodeOptions {
+        self.nonce = nonce.max(1);
+        self
+    }
+}
+
+/// The view of the cluster that the node has stored whose database this is; `None` if it is new.
+///
+/// # Errors
+/// Those of the database; [`lsm::Error::InvalidArgument`] if it was stored by another version.
+pub fn stored_view(db: &Db) -> lsm::Result<Option<View>> {
+    meta::Meta::open(db)?.view()
+}
+
+/// One node. Shared; runs until it is stopped.
+pub struct Node {
+    id: NodeId,
+    options: NodeOptions,
+    runtime: Arc<dyn Runtime>,
+    transport: Arc<dyn Transport>,
+    actors: Actors,
+    replica: Replica,
+    view: Mutex<Arc<View>>,
+    /// A majority has recorded the session.
+    started: AtomicBool,
+    stopped: AtomicBool,
+    /// The last session that enough others have recorded.
+    announced: AtomicU64,
+    /// Told when it serves.
+    ready: Mutex<Vec<Teller<()>>>,
+    /// Calls of other nodes that were coordinated here.
+    served: Mutex<Served>,
+    /// Numbers of own calls.
+    calls: Mutex<Calls>,
+    walking: Mutex<Walk>,
+    rounds: Mutex<Rounds>,
+    hints: Hints,
+    this: Weak<Node>,
+}
+
+/// What a node remembers of its own calls.
+#[derive(Debug, Default)]
+struct Calls {
+    given: u64,
+    /// The nonces of other nodes' starts, as far as they said.
+    starts: BTreeMap<NodeId, u64>,
+    /// Nodes that did not answer, and until when they are asked last.
+    silent: BTreeMap<NodeId, u64>,
+}
+
+impl Node {
+    /// Opens the node on its database and binds it to the network. It serves when [`is_ready`](Self::is_ready).
+    ///
+    /// # Errors
+    /// Those of the database and the transport; [`lsm::Error::InvalidArgument`] if the database belongs to another node or cluster.
+    pub fn open(parts: Parts, options: NodeOptions) -> lsm::Result<Arc<Node>> {
+        let Parts { runtime, transport, db, actors, view } = parts;
+        let replica = Replica::open(
+            db,
+            runtime.clone(),
+            &ReplicaOptions {
+                cluster: options.cluster,
+                node: options.id,
+                actor: actors(),
+                new_cluster: options.new_cluster,
+                drift_max_micros: options.drift_max_micros,
+            },
+        )?;
+        if replica.meta().view()?.is_none_or(|stored| stored.epoch() < view.epoch()) {
+            replica.meta().set_view(&view)?;
+        }
+        let hints = Hints::open(replica.db(), options.hints_bytes_max)?;
+        let node = Arc::new_cyclic(|this| Node {
+            id: options.id,
+            options,
+            runtime,
+            transport,
+            actors,
+            replica,
+            view: Mutex::new(view),
+            started: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            announced: AtomicU64::new(0),
+            ready: Mutex::default(),
+            served: Mutex::default(),
+            calls: Mutex::default(),
+            walking: Mutex::default(),
+            rounds: Mutex::default(),
+            hints,
+            this: this.clone(),
+        });
+        let bound = node.transport.bind(node.id, Arc::new(serve::Front(Arc::downgrade(&node))));
+        bound.map_err(|failure| lsm::Error::invalid("node", failure.to_string()))?;
+        node.introduce();
+        node.go_on_announcing();
+        node.walk();
+        node.hand_over();
+        node.lead();
+        Ok(node)
+    }
+
+    /// Takes the node off the network. What it was about to do is not done any more; the database stays open.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.transport.unbind(self.id);
+        self.ready.lock().clear();
+    }
+
+    /// Ends when the node serves, or is stopped; after an hour in any case.
+    pub fn when_ready(self: &Arc<Self>) -> Pending<()> {
+        let (teller, pending) = pending(READY_MICROS);
+        let mut waiting = self.ready.lock();
+        match self.is_ready() {
+            true => teller.tell(()),
+            false => waiting.push(teller),
+        }
+        pending
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Its database: to look at, not to write to.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        self.replica.db()
+    }
+
+    /// What it knows of the cluster.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.lock())
+    }
+
+    /// Tells it of a change, which it stores; an older view than the one it has is left alone.
+    ///
+    /// # Errors
+    /// Those of its database; then it goes on with the view it had.
+    pub fn set_view(&self, view: Arc<View>) -> lsm::Result<()> {
+        let mut current = self.view.lock();
+        if view.epoch() > current.epoch() {
+            self.replica.meta().set_view(&view)?;
+            *current = view;
+        }
+        Ok(())
+    }
+
+    /// True once a majority of the members has recorded its start.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.started.load(Ordering::SeqCst) && !self.is_stopped()
+    }
+
+    /// The session that it is in, and the last one that is announced. A disk that is put back to a copy of an earlier session than
+    /// that is found out.
+    #[must_use]
+    pub fn sessions(&self) -> (u64, u64) {
+        (self.replica.session(), self.announced.load(Ordering::SeqCst))
+    }
+
+    /// Partitions that this node owns and does not hold completely: its disk was lost or is older than it was, and it has not been
+    /// compared with all other owners yet.
+    #[must_use]
+    pub fn incomplete(&self) -> usize {
+        let view = self.view();
+        let owned = view.keyspaces().flat_map(|(keyspace, _)| {
+            let own = view.ring().iter().filter(|p| view.is_owner(self.id, keyspace, *p));
+            own.map(move |partition| (keyspace, partition)).collect::<Vec<_>>()
+        });
+        owned.filter(|(keyspace, p)| !self.replica.is_complete(*keyspace, *p)).count()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn runtime(&self) -> &dyn Runtime {
+        &*self.runtime
+    }
+
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    pub(crate) fn served(&self) -> &Mutex<Served> {
+        &self.served
+    }
+
+    pub(crate) fn walking(&self) -> &Mutex<Walk> {
+        &self.walking
+    }
+
+    pub(crate) fn rounds(&self) -> &Mutex<Rounds> {
+        &self.rounds
+    }
+
+    pub(crate) fn round_micros(&self) -> u64 {
+        self.options.round_micros
+    }
+
+    pub(crate) fn hints(&self) -> &Hints {
+        &self.hints
+    }
+
+    pub(crate) fn hint_micros(&self) -> u64 {
+        self.options.hint_micros
+    }
+
+    /// True if it did not answer lately.
+    pub(crate) fn is_silent(&self, node: NodeId) -> bool {
+        let now = self.runtime.monotonic_micros();
+        self.calls.lock().silent.get(&node).is_some_and(|until| now < *until)
+    }
+
+    pub(crate) fn exchange_micros(&self) -> u64 {
+        self.options.exchange_micros
+    }
+
+    pub(crate) fn patience(&self) -> u64 {
+        self.options.patience_micros
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.view.lock().epoch()
+    }
+
+    /// A number that no other call of this node has, in any session.
+    pub(crate) fn next_call(&self) -> u64 {
+        let mut calls = self.calls.lock();
+        calls.given += 1;
+        // A session would have to make a million million calls to reach the next one's numbers.
+        (self.replica.session() << 40) + calls.given
+    }
+
+    pub(crate) fn nonce(&self) -> u64 {
+        self.options.nonce
+    }
+
+    /// The nonce of the start that a node is in; 0 if it is not known.
+    pub(crate) fn start_of(&self, node: NodeId) -> u64 {
+        self.calls.lock().starts.get(&node).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn learn_start(&self, node: NodeId, nonce: u64) {
+        self.calls.lock().starts.insert(node, nonce);
+    }
+
+    /// Those that answer are asked before those that did not lately; `self` comes first of all.
+    pub(crate) fn by_promise(&self, nodes: &[NodeId]) -> Vec<NodeId> {
+        let now = self.runtime.monotonic_micros();
+        let calls = self.calls.lock();
+        let silent = |node: &NodeId| calls.silent.get(node).is_some_and(|until| now < *until);
+        let mut sorted = nodes.to_vec();
+        sorted.sort_by_key(|node| (*node != self.id, silent(node)));
+        sorted
+    }
+
+    fn note_silence(&self, node: NodeId, failure: Option<&Failure>) {
+        let mut calls = self.calls.lock();
+        match failure {
+            Some(Failure::Timeout | Failure::Unreachable | Failure::Disconnected) => {
+                let until = self.runtime.monotonic_micros() + SILENT_MICROS;
+                calls.silent.insert(node, until);
+            }
+            _ => {
+                calls.silent.remove(&node);
+            }
+        }
+    }
+
+    /// Runs `work` where it may block, unless the node is stopped first.
+    pub(crate) fn work(&self, work: impl FnOnce(&Arc<Node>) + Send + 'static) {
+        let task = self.unless_stopped(work);
+        self.runtime.run(task);
+    }
+
+    /// The same, later.
+    pub(crate) fn later(
+        &self,
+        micros: u64,
+        work: impl FnOnce(&Arc<Node>) + Send + 'static,
+    ) -> TimerId {
+        let task = self.unless_stopped(work);
+        self.runtime.after(micros, task)
+    }
+
+    fn unless_stopped(&self, work: impl FnOnce(&Arc<Node>) + Send + 'static) -> Task {
+        let this = self.this.clone();
+        Box::new(move || {
+            if let Some(node) = this.upgrade().filter(|node| !node.is_stopped()) {
+                work(&node);
+            }
+        })
+    }
+
+    /// Asks another node. `done` is told in the end, where it may block; not at all if this node is stopped.
+    pub(crate) fn ask(
+        &self,
+        to: NodeId,
+        timeout_micros: u64,
+        request: impl Into<Request>,
+        done: impl FnOnce(&Arc<Node>, Result<Answer, Failure>) + Send + 'static,
+    ) {
+        if self.is_stopped() {
+            return;
+        }
+        let call = Call {
+            from: self.id,
+            to,
+            epoch: self.epoch(),
+            timeout_micros,
+            request: request.into(),
+        };
+        let this = self.this.clone();
+        let ended = move |ended: crate::transport::Ended| {
+            if let Some(node) = this.upgrade() {
+                node.note_silence(to, ended.as_ref().err());
+                node.work(move |node| done(node, ended.map(|reply| reply.answer)));
+            }
+        };
+        self.transport.send(call, Box::new(ended));
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.id)
+            .field("ready", &self.is_ready())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("view", &self.view).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,282 @@
+//! Nodes on disks in memory, a network that breaks, virtual time: all of it from one seed.
+
+use base::clock::Clock;
+use base::rng::Rng;
+use cluster::clock::Actor;
+use cluster::node::{Node, NodeOptions, Parts, Policy, View};
+use cluster::record::{Bounds, Mode};
+use cluster::runtime::{Runtime, SimRuntime, Task, TimerId};
+use cluster::transport::{InProcess, Limits, Link};
+use cluster::{KeyspaceId, NodeId};
+use lsm::executor::ManualExecutor;
+use lsm::{Db, Leveled, Options};
+use ring::Member;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+use vfs::{CrashProfile, MemFs};
+
+/// A number below `n`.
+pub(super) fn below(rng: &mut Rng, n: usize) -> usize {
+    rng.below(n as u64) as usize
+}
+
+/// What writes keep apart.
+pub(super) const SIBLINGS: KeyspaceId = KeyspaceId(1);
+/// What the last writer wins.
+pub(super) const LAST: KeyspaceId = KeyspaceId(2);
+/// Few, so that keys share them.
+const PARTITIONS: u32 = 8;
+const CLUSTER: u64 = 0xc1;
+/// How often the background work of each database gets a turn, in microseconds.
+const JOBS_MICROS: u64 = 20_000;
+
+/// The cluster, and who breaks it.
+pub(super) struct World {
+    pub(super) runtime: Arc<SimRuntime>,
+    pub(super) network: Arc<InProcess>,
+    pub(super) rng: Rng,
+    pub(super) view: Arc<View>,
+    pub(super) hosts: Vec<Host>,
+    actors: Arc<AtomicU64>,
+}
+
+/// A machine: its disk, and its node while that runs.
+pub(super) struct Host {
+    pub(super) id: NodeId,
+    fs: MemFs,
+    /// The disk as it was once, and the session that it was in.
+    backup: Option<(MemFs, u64)>,
+    pub(super) node: Option<Arc<Node>>,
+    /// How wrong its clock is, in microseconds.
+    skew: Arc<AtomicI64>,
+    jobs: Option<Arc<ManualExecutor>>,
+    starts: u64,
+}
+
+/// Virtual time with a wall clock that is wrong.
+struct Skewed {
+    inner: Arc<SimRuntime>,
+    skew: Arc<AtomicI64>,
+}
+
+impl World {
+    /// A cluster of `nodes` machines in three zones.
+    pub(super) fn new(seed: u64, nodes: u64, replicas: usize) -> Result<World, String> {
+        let mut rng = Rng::new(seed);
+        let runtime = SimRuntime::new(rng.next_u64());
+        let network = InProcess::new(
+            Arc::clone(&runtime) as Arc<dyn Runtime>,
+            rng.next_u64(),
+            Limits::default(),
+        );
+        network.set_links(Link::near());
+        let zone = |n: u64| ["north", "south", "west"][n as usize % 3];
+        let members: Vec<Member> = (1..=nodes).map(|n| Member::new(n, 1, zone(n))).collect();
+        let policy = |name: &str, mode| Policy {
+            name: name.into(),
+            replicas,
+            mode,
+            bounds: Bounds { siblings_max: 64, ..Bounds::default() },
+        };
+        let keyspaces = BTreeMap::from([
+            (SIBLINGS, policy("siblings", Mode::Siblings)),
+            (LAST, policy("last", Mode::LastWriterWins)),
+        ]);
+        let view =
+            View::new(CLUSTER, PARTITIONS, &members, keyspaces).map_err(|e| e.to_string())?;
+        let host = |member: &Member| Host {
+            id: member.id,
+            fs: MemFs::new(),
+            backup: None,
+            node: None,
+            skew: Arc::default(),
+            jobs: None,
+            starts: 0,
+        };
+        let hosts = members.iter().map(host).collect();
+        let actors = Arc::new(AtomicU64::new(0));
+        let mut world = World { runtime, network, rng, view: Arc::new(view), hosts, actors };
+        for at in 0..world.hosts.len() {
+            let skew = world.rng.below(1_000_000) as i64 - 500_000;
+            world.hosts[at].skew.store(skew, Ordering::Relaxed);
+            world.open(at, true)?;
+        }
+        Ok(world)
+    }
+
+    /// Starts the node of a machine on the disk that it has.
+    pub(super) fn start(&mut self, at: usize) -> Result<(), String> {
+        match self.hosts[at].node {
+            Some(_) => Ok(()),
+            None => self.open(at, false),
+        }
+    }
+
+    fn open(&mut self, at: usize, new_cluster: bool) -> Result<(), String> {
+        let seed = self.rng.next_u64();
+        let host = &mut self.hosts[at];
+        host.starts += 1;
+        let runtime =
+            Arc::new(Skewed { inner: Arc::clone(&self.runtime), skew: Arc::clone(&host.skew) });
+        let jobs = ManualExecutor::new();
+        let db = Db::builder("/node")
+            .options(options())
+            .fs(Arc::new(host.fs.clone()))
+            .clock(Arc::clone(&runtime) as Arc<dyn Clock>)
+            .executor(Arc::clone(&jobs) as _)
+            .seed(seed)
+            .open()
+            .map_err(|error| format!("{} does not open: {error}", host.id))?;
+        let actors = Arc::clone(&self.actors);
+        let parts = Parts {
+            runtime,
+            transport: Arc::clone(&self.network) as _,
+            db,
+            actors: Arc::new(move || Actor(actors.fetch_add(1, Ordering::Relaxed) + 1)),
+            view: Arc::clone(&self.view),
+        };
+        let options = NodeOptions::new(CLUSTER, host.id).new_cluster(new_cluster).nonce(seed);
+        let node =
+            Node::open(parts, options).map_err(|e| format!("{} does not start: {e}", host.id))?;
+        host.node = Some(node);
+        run_jobs(&self.runtime, &jobs);
+        host.jobs = Some(jobs);
+        Ok(())
+    }
+
+    /// Cuts the power of a machine.
+    pub(super) fn crash(&mut self, at: usize) {
+        let profile = [
+            CrashProfile::Strict,
+            CrashProfile::Ordered,
+            CrashProfile::SizeFirst,
+            CrashProfile::DropAll,
+            CrashProfile::KeepAll,
+            CrashProfile::Random50,
+        ][below(&mut self.rng, 6)];
+        let seed = self.rng.next_u64();
+        let host = &mut self.hosts[at];
+        if let Some(node) = host.node.take() {
+            node.stop();
+            host.jobs = None;
+            host.fs = host.fs.crash(profile, seed);
+        }
+    }
+
+    /// Keeps the disk of a machine as it is now.
+    pub(super) fn back_up(&mut self, at: usize) {
+        let seed = self.rng.next_u64();
+        let host = &mut self.hosts[at];
+        if let Some(node) = &host.node {
+            host.backup = Some((host.fs.crash(CrashProfile::KeepAll, seed), node.sessions().0));
+        }
+    }
+
+    /// A machine comes back with an empty disk, or with the one that was kept; true if it was that.
+    pub(super) fn lose_disk(&mut self, at: usize) -> Result<bool, String> {
+        let session = self.hosts[at].node.as_ref().map_or(0, |node| node.sessions().1);
+        self.crash(at);
+        let host = &mut self.hosts[at];
+        // One that nobody could tell from the disk that it replaces is none that is promised to be found out.
+        let backup = host.backup.take().filter(|(_, then)| *then < session);
+        let restored = backup.is_some();
+        host.fs = backup.map_or_else(MemFs::new, |(disk, _)| disk);
+        self.start(at).map(|()| restored)
+    }
+
+    /// True if all machines run and hold all that they should: then one may lose its disk without loss.
+    pub(super) fn is_whole(&self) -> bool {
+        let is_whole = |host: &Host| {
+            host.node.as_ref().is_some_and(|node| node.is_ready() && node.incomplete() == 0)
+        };
+        self.hosts.iter().all(is_whole)
+    }
+
+    /// Machines that run.
+    pub(super) fn up(&self) -> Vec<usize> {
+        (0..self.hosts.len()).filter(|at| self.hosts[*at].node.is_some()).collect()
+    }
+
+    /// Sets the clock of a machine.
+    pub(super) fn set_skew(&mut self, at: usize, micros: i64) {
+        self.hosts[at].skew.store(micros, Ordering::Relaxed);
+    }
+
+    /// All machines run, all links work.
+    pub(super) fn heal(&mut self) -> Result<(), String> {
+        self.network.mend_all();
+        self.network.set_links(Link::near());
+        (0..self.hosts.len()).try_for_each(|at| self.start(at))
+    }
+
+    /// A hash of all that happened.
+    pub(super) fn trace(&self) -> u64 {
+        self.runtime.trace() ^ self.network.trace().rotate_left(17)
+    }
+}
+
+/// Small enough that a few hundred writes flush and compact.
+fn options() -> Options {
+    let leveled = Leveled {
+        l0_trigger: 2,
+        base_bytes: 16 << 10,
+        multiplier: 4,
+        target_table_bytes: 8 << 10,
+        tombstone_percent: 50,
+    };
+    Options::default()
+        .memtable_size_bytes(16 << 10)
+        .block_cache_bytes(64 << 10)
+        .block_size_bytes(512)
+        .log_segment_bytes(16 << 10)
+        .log_bytes_max(128 << 10)
+        .manifest_rotate_bytes(4096)
+        .disk_reserve_bytes(0)
+        .sync_interval(Duration::from_secs(3600))
+        .compaction(leveled)
+}
+
+/// Gives the background work of a database its turn, again and again while the database is there.
+fn run_jobs(runtime: &Arc<SimRuntime>, jobs: &Arc<ManualExecutor>) {
+    let (again, weak) = (Arc::clone(runtime), Arc::downgrade(jobs));
+    let turn: Task = Box::new(move || {
+        if let Some(jobs) = weak.upgrade() {
+            jobs.run_all();
+            run_jobs(&again, &jobs);
+        }
+    });
+    runtime.after(JOBS_MICROS, turn);
+}
+
+impl Clock for Skewed {
+    fn monotonic_micros(&self) -> u64 {
+        self.inner.monotonic_micros()
+    }
+
+    fn wall_micros(&self) -> u64 {
+        self.inner.wall_micros().saturating_add_signed(self.skew.load(Ordering::Relaxed))
+    }
+}
+
+impl Runtime for Skewed {
+    fn after(&self, micros: u64, task: Task) -> TimerId {
+        self.inner.after(micros, task)
+    }
+
+    fn cancel(&self, timer: TimerId) {
+        self.inner.cancel(timer);
+    }
+
+    fn run(&self, task: Task) {
+        self.inner.run(task);
+    }
+}
+
+impl fmt::Debug for Skewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Skewed")
+    }
+}
