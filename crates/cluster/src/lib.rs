@@ -11,13 +11,14 @@
 //! | [`topology`] | members, keyspaces, owners and what is on its way, at one epoch |
 //! | [`consensus`] | the seam for agreement on topologies, and one copy in a database |
 //! | [`membership`] | who is there: failure detection by gossip |
+//! | [`rebalance`] | the machines of a job that moves partitions to their new owners |
 //! | [`layout`] | where a partition lies in a database |
 //! | [`node`] | one node: a replica in a database, who it is, what it knows of the cluster |
 //! | [`coordinator`] | reads and writes of clients with R and W, at any node |
 //! | [`sharded`] | several databases of one process as one store, without replicas |
 //!
-//! [`Cluster`] puts them together: nodes of one process with the verbs of a database. Membership is fixed so far; what moves data
-//! is not there yet. How to use it is in `docs/cluster.md`, how it fits together in `docs/cluster-design.md`.
+//! [`Cluster`] puts them together: nodes of one process with the verbs of a database. Membership is fixed so far: nodes do not run by
+//! [`topology`], [`membership`] and [`rebalance`] yet. How to use it is in `docs/cluster.md`, how it fits together in `docs/cluster-design.md`.
 //!
 //! # What this crate does not know
 //! Wires, files, async runtimes. A node is told of events and answers with effects; whoever runs it brings the rest.
@@ -34,6 +35,7 @@ pub mod layout;
 pub mod membership;
 pub mod merkle;
 pub mod node;
+pub mod rebalance;
 pub mod record;
 mod rounds;
 pub mod runtime;

@@ -24,7 +24,7 @@ fn notice(nodes: usize) {
     while crowd.seen_min() < nodes - 1 {
         crowd.run_for(SECOND);
         seconds += 1;
-        assert!(seconds <= 90, "after {seconds} s some see {} others", crowd.seen_min());
+        assert!(seconds <= 180, "after {seconds} s some see {} others", crowd.seen_min());
     }
     while crowd.backlog_max() > 0 {
         crowd.run_for(SECOND);

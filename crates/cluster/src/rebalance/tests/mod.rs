@@ -1,0 +1,6 @@
+//! Jobs in a model of a cluster: nodes with disks that survive them, messages that take their time, clients that write all the while.
+
+mod crashes;
+mod jobs;
+mod thousand;
+mod world;
