@@ -82,7 +82,7 @@ const TORTURE: &str = "torture";
 /// What the umbrella has behind a feature.
 const OPTIONAL_IN_ESKER: &[&str] = &["cluster", "raft", "grpc"];
 /// May hold unsafe code, in one module each; the fuzz targets have an allocator.
-const MAY_BE_UNSAFE: &[&str] = &["memtable", "vfs", FUZZ_TARGETS];
+const MAY_BE_UNSAFE: &[&str] = &["base", "memtable", "vfs", FUZZ_TARGETS];
 /// Level from which an async runtime is allowed.
 const ASYNC_FROM_LEVEL: u32 = 5;
 const ASYNC_RUNTIMES: &[&str] =
