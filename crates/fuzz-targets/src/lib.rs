@@ -15,12 +15,14 @@
 //! | [`database`] | operations, faults, crashes | a map of every version |
 //! | [`picker`] | a version, a policy, a schedule | the rules of a task, reads, an end |
 //! | [`topology`] | a topology, or a membership and changes | round trips, zones, plans with where they lead |
+//! | [`agreement`] | a topology of a cluster, an update, a change, or changes one after the other | round trips, owners, fences |
 //! | [`message`] | a frame, a message, a record, a context, a token, digests | round trips, the laws of merging |
 //!
 //! The first byte of an input chooses: where a checksum guards the bytes it is made right again in half of the
 //! runs, so that the parser behind it is reached. Each body runs with a limit on single allocations ([`cap`]).
 #![deny(unsafe_code)]
 
+mod agreement;
 mod batch;
 mod blocks;
 pub mod cap;
@@ -39,6 +41,7 @@ mod source;
 mod table;
 mod topology;
 
+pub use agreement::agreement;
 pub use batch::batch;
 pub use blocks::{data_block, index_block};
 pub use database::database;
@@ -72,4 +75,5 @@ pub const TARGETS: &[Target] = &[
     ("picker", picker),
     ("topology", topology),
     ("message", message),
+    ("agreement", agreement),
 ];

@@ -22,6 +22,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "properties" => properties(),
         "topology" => topologies(),
         "message" => messages(),
+        "agreement" => agreements(),
         _ => Vec::new(),
     };
     let number = TARGETS.iter().position(|(name, _)| *name == target).unwrap_or(0) as u64;
@@ -126,6 +127,23 @@ fn messages() -> Vec<Vec<u8>> {
     all.push(with(5, &samples::record().token(&samples::context()).seal(KeyspaceId(0), b"")));
     all.push(with(6, &cluster::merkle::Tree::uncounted().encode()));
     all
+}
+
+fn agreements() -> Vec<Vec<u8>> {
+    use cluster::topology::{Entry, ProposalId, Update, samples};
+    let all = samples::topologies();
+    let id = ProposalId { node: ring::NodeId(1), number: 2 };
+    let entries: Vec<Entry> = (2..)
+        .zip(samples::changes())
+        .map(|(epoch, change)| Entry { epoch: ring::Epoch(epoch), id: id.clone(), change })
+        .collect();
+    let mut inputs: Vec<Vec<u8>> = entries.iter().map(|entry| with(3, &entry.encode())).collect();
+    for topology in [&all[6], &all[14], &all[16]] {
+        inputs.push(with(0, &topology.encode()));
+        inputs.push(with(1, &topology.encode()));
+    }
+    inputs.push(with(2, &Update::Entries(entries).encode()));
+    inputs
 }
 
 fn batches() -> Vec<Vec<u8>> {

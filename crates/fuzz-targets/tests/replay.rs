@@ -62,7 +62,7 @@ macro_rules! replays {
         const REPLAYED: &[&str] = &[$(stringify!($target)),*];
     };
 }
-replays!(log_record log_replay data_block index_block filter table manifest_edit manifest_replay batch properties database picker topology message);
+replays!(log_record log_replay data_block index_block filter table manifest_edit manifest_replay batch properties database picker topology message agreement);
 
 #[test]
 fn every_target_is_replayed_and_has_its_file() {
