@@ -127,7 +127,7 @@ impl ClusterKeyspace {
         Ok(pending)
     }
 
-    /// Sets `key` to `value`, for a task that awaits it. Does not read first: [`Replaces::Current`] replaces nothing.
+    /// Sets `key` to `value`, for a task that awaits it. Does not read first: `Replaces::Current` replaces nothing.
     ///
     /// # Errors
     /// [`Error::NodeIsDown`], [`Error::Token`].
