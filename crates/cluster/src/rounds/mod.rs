@@ -15,7 +15,7 @@ use crate::transport::{Detail, Failure};
 use base::sync::Mutex;
 use base::{KeyspaceId, planted};
 use ring::{NodeId, Partition};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Writes stamped so long before the start of a round, in microseconds, may still be under way: they are not refused for it.
@@ -27,10 +27,29 @@ const ASKED_MAX: u32 = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
     waiting: VecDeque<(KeyspaceId, Partition)>,
+    /// How far partitions are in which nothing new was seen.
+    quiet: BTreeMap<(KeyspaceId, Partition), Quiet>,
     /// Rounds that ended with a floor.
     pub(crate) done: u64,
     /// Rounds that did not: a member did not answer, or an owner is behind.
     pub(crate) blocked: u64,
+}
+
+/// A partition in which the same dots were seen in one round after the other.
+#[derive(Debug)]
+struct Quiet {
+    dots: Context,
+    /// When the first of these rounds began, by the monotonic clock.
+    since_micros: u64,
+    /// When the last one began whose floor every owner has stored.
+    told_micros: u64,
+}
+
+impl Quiet {
+    /// True if another round would change nothing: every owner has the floor, and its stamp has passed the last write.
+    fn is_over(&self, seen: &Context) -> bool {
+        self.dots == *seen && self.told_micros >= self.since_micros + 2 * UNDER_WAY_MICROS
+    }
 }
 
 /// A round that is led here.
@@ -38,6 +57,7 @@ struct Round {
     keyspace: KeyspaceId,
     partition: Partition,
     number: u64,
+    begun_micros: u64,
     stamp: Stamp,
     owners: Vec<NodeId>,
     /// What any owner had seen at the start.
@@ -67,7 +87,7 @@ impl Node {
         }
     }
 
-    /// The next partition in which something was written since its floor.
+    /// The next partition in which another round may change something.
     fn next_to_lead(&self) -> Option<(KeyspaceId, Partition)> {
         let view = self.view();
         let mut rounds = self.rounds().lock();
@@ -81,8 +101,9 @@ impl Node {
         }
         while let Some((keyspace, partition)) = rounds.waiting.pop_front() {
             let Ok(part) = self.replica().part(keyspace, partition) else { continue };
-            let held = part.hold();
-            if held.state.seen != held.state.floor.dots {
+            let seen = &part.hold().state.seen;
+            let quiet = rounds.quiet.get(&(keyspace, partition));
+            if !seen.is_empty() && !quiet.is_some_and(|quiet| quiet.is_over(seen)) {
                 return Some((keyspace, partition));
             }
         }
@@ -97,6 +118,7 @@ impl Node {
             keyspace,
             partition,
             number: part.hold().state.floor.round + 1,
+            begun_micros: self.runtime().monotonic_micros(),
             stamp: Stamp::at_micros(wall.saturating_sub(UNDER_WAY_MICROS)),
             owners: view.owners(keyspace, partition).to_vec(),
             target: Context::new(),
@@ -216,6 +238,18 @@ impl Node {
     }
 }
 
+impl Rounds {
+    /// A round has ended: with other dots than the one before, something was written.
+    fn note(&mut self, place: (KeyspaceId, Partition), round: &Round) {
+        let same = self.quiet.get(&place).is_some_and(|quiet| quiet.dots == round.target);
+        if !same {
+            let dots = round.target.clone();
+            let quiet = Quiet { dots, since_micros: round.begun_micros, told_micros: 0 };
+            self.quiet.insert(place, quiet);
+        }
+    }
+}
+
 impl Round {
     /// Waits until every owner has seen what any of them had.
     fn wait(mut self, node: &Arc<Node>) {
@@ -238,8 +272,12 @@ impl Round {
         });
     }
 
-    /// All have: the floor is told to every owner. One that does not hear it keeps its tombstones for another round.
+    /// All have: the floor is told to every owner. One that does not hear it keeps its tombstones until the next round.
     fn finish(self, node: &Arc<Node>) {
+        let place = (self.keyspace, self.partition);
+        node.rounds().lock().note(place, &self);
+        let missing = Arc::new(Mutex::new(self.owners.len()));
+        let begun_micros = self.begun_micros;
         let dots = self.target.difference(&self.hinted);
         let floor = Floor { round: self.number, dots, stamp: self.stamp };
         for owner in self.owners {
@@ -248,7 +286,16 @@ impl Round {
                 partition: self.partition,
                 floor: floor.clone(),
             };
-            node.ask(owner, node.patience(), set, |_, _| ());
+            let missing = Arc::clone(&missing);
+            node.ask(owner, node.patience(), set, move |node, ended| {
+                let missing = &mut *missing.lock();
+                *missing -= usize::from(matches!(ended, Ok(Answer::FloorSet(_))));
+                if *missing == 0
+                    && let Some(quiet) = node.rounds().lock().quiet.get_mut(&place)
+                {
+                    quiet.told_micros = quiet.told_micros.max(begun_micros);
+                }
+            });
         }
         node.end_round(true);
     }

@@ -236,7 +236,7 @@ pub const TABLE: &[Planted] = &[
     ),
     bug(83, &[66, 69], ("cluster", 7, None), "a replica acknowledges before its disk has synced"),
     bug(84, &[76], ("cluster", 5, None), "a late copy is taken in although its successor was seen"),
-    bug(85, &[75], ("cluster", 58, None), "tombstones go before every owner has seen them"),
+    bug(85, &[75], ("cluster", 132, None), "tombstones go before every owner has seen them"),
     bug(86, &[67], ("cluster", 1, None), "what a replica has seen is not stored with the records"),
     bug(87, &[68], ("cluster", 4, None), "a write that arrives twice is carried out twice"),
     bug(
