@@ -288,7 +288,13 @@ impl Writing {
         if !self.goal.sloppy {
             return node.keep_hint(owner, self.goal.keyspace, partition, &items);
         }
-        let stand_ins: Vec<NodeId> = self.view.stand_ins(self.goal.keyspace, partition).collect();
+        let mut stand_ins: Vec<NodeId> =
+            self.view.stand_ins(self.goal.keyspace, partition).collect();
+        // Each owner has its own first choice.
+        let owners = self.view.owners(self.goal.keyspace, partition);
+        let rank = owners.iter().position(|id| *id == owner).unwrap_or(0);
+        let turns = rank % stand_ins.len().max(1);
+        stand_ins.rotate_left(turns);
         let stand_ins = node.by_promise(&stand_ins).into_iter().rev().collect();
         let hint = StoreHint { target: owner, keyspace: self.goal.keyspace, partition, items };
         self.ask_stand_in(node, hint, stand_ins, missed);
@@ -330,7 +336,10 @@ impl Writing {
                     let progress = &mut state.progress[at];
                     if progress.stamps == stamps {
                         progress.waiting = progress.waiting.saturating_sub(1);
-                        progress.hinted.push(stand_in);
+                        // Two owners kept for by one node are one copy.
+                        if !progress.hinted.contains(&stand_in) {
+                            progress.hinted.push(stand_in);
+                        }
                         state.look(at, &this.goal);
                     }
                 }
