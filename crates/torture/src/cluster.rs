@@ -43,7 +43,7 @@ struct Done {
 }
 
 fn run(config: &Config<'_>) -> Result<Report, Failure> {
-    let seeds = config.seeds(config.size.pick(20, 300, 9_000));
+    let seeds = config.seeds(config.size.pick(60, 300, 9_000));
     let twice = config.size.pick(2, 10, 200);
     let done = pool::share(NAME, config, &seeds, |&seed| {
         let failed = |detail| Failure::new(NAME, config, seed, None, detail);
@@ -70,7 +70,7 @@ fn run(config: &Config<'_>) -> Result<Report, Failure> {
             Figure::new("disks lost", sum(&|d| d.faults.wipes), count / 10),
             Figure::new("disks older than they were", sum(&|d| d.faults.rollbacks), count / 10),
             Figure::new("cuts of the network", sum(&|d| d.faults.cuts), count * 2),
-            Figure::new("checks", sum(&|d| d.checks), count * 500),
+            Figure::new("checks", sum(&|d| d.checks), count * 400),
             Figure::new(
                 "seeds run twice with one trace",
                 sum(&|d| u64::from(d.twice)),
