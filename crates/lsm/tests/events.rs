@@ -306,7 +306,10 @@ fn a_listener_may_read_the_database_and_blocks_nobody() {
     impl Listener for Reader {
         fn on_event(&self, _: &EngineEvent) {
             drop(self.hold.lock());
-            let Some(db) = self.db.get().and_then(|db| db.lock().unwrap().clone()) else { return };
+            let Some(db) = self.db.get() else { return };
+            // Held to the end: the test takes it away before it closes the database.
+            let db = db.lock().unwrap();
+            let Some(db) = &*db else { return };
             assert!(db.get("key0000").unwrap().is_some() && db.iter().count() >= 40);
             assert!(db.metrics().flushes > 0 && db.health().is_healthy());
             self.read.fetch_add(1, Ordering::Relaxed);
