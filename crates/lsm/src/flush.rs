@@ -18,8 +18,12 @@ impl Engine {
     pub(crate) fn queue_flush(self: &Arc<Self>, tree: &Arc<Tree>) {
         let stopped = tree.is_dropped() || self.is_closing() || self.health.is_stopped();
         // Whoever flushes looks again afterwards: a second job would only keep a thread waiting, and a writer may need it.
-        let stopped = stopped || tree.flushing.load(Ordering::Acquire);
-        if stopped || !self.has_due(tree) || tree.flush_queued.swap(true, Ordering::AcqRel) {
+        let flushing = tree.flushing.load(Ordering::Acquire);
+        if stopped
+            || flushing
+            || !self.has_due(tree)
+            || tree.flush_queued.swap(true, Ordering::AcqRel)
+        {
             return;
         }
         let tree = Arc::clone(tree);

@@ -12,6 +12,7 @@
 
 use crate::commit::Payload;
 use crate::engine::Engine;
+use crate::memory::spare_bytes_max;
 use crate::options::{Compression, Durability, KeyspaceOptions, Options, TreeOptions};
 use crate::tree::{LEVELS, Tree};
 use base::batch::BatchOp;
@@ -132,7 +133,8 @@ pub(crate) fn trees_of(
         };
         let version = Arc::clone(&keyspace.version);
         let (name, flushed) = (keyspace.name.clone(), keyspace.flushed_seq);
-        trees.insert(id, Tree::new(id, name, tree_options, version, flushed));
+        let spares = spare_bytes_max(options, tree_options.memtable_size_bytes);
+        trees.insert(id, Tree::new(id, name, tree_options, version, flushed, spares));
     }
     Ok(trees)
 }
@@ -167,7 +169,8 @@ impl Engine {
         let new = NewKeyspace { id, name: name.into(), options: tree_options.encode() };
         let edit = VersionEdit { keyspaces_created: vec![new], ..VersionEdit::default() };
         let empty = Arc::new(Version::empty());
-        let tree = Tree::new(id, name.into(), tree_options, empty, SeqNo(0));
+        let spares = spare_bytes_max(&self.options, tree_options.memtable_size_bytes);
+        let tree = Tree::new(id, name.into(), tree_options, empty, SeqNo(0), spares);
         self.apply_edit(&edit, |_| {
             self.trees.write().insert(id, Arc::clone(&tree));
         })?;

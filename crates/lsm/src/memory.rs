@@ -22,6 +22,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of the block cache without a budget.
 const CACHE_BYTES_DEFAULT: usize = 256 << 20;
+/// Memory of flushed memtables that a keyspace keeps for the next one, at most.
+const SPARE_BYTES_MAX: usize = 128 << 20;
 /// Log bytes between two looks at the memtables, at most.
 const STRIDE_MAX: usize = 256 << 10;
 
@@ -65,6 +67,14 @@ fn divide(budget: usize, needs: Needs) -> Shares {
     Shares { memtables, cache_and_tables: free.saturating_sub(memtables) }
 }
 
+/// What a keyspace may keep of its flushed memtables for the next one. A budget has no part for that.
+pub(crate) fn spare_bytes_max(options: &Options, memtable_size_bytes: usize) -> usize {
+    match options.memory_budget_bytes {
+        Some(_) => 0,
+        None => memtable_size_bytes.min(SPARE_BYTES_MAX),
+    }
+}
+
 /// The size of the block cache of a new database.
 pub(crate) fn initial_cache_bytes(options: &Options) -> usize {
     let (memtable, cache) = (options.memtable_size_bytes, options.block_cache_bytes);
@@ -105,7 +115,6 @@ impl Engine {
 
     fn divide_budget(&self, budget: usize, memtable: usize) -> usize {
         let (tables, cache) = (&self.tables, self.tables.block_cache());
-        self.all_trees().iter().for_each(|tree| tree.spares.clear());
         // A cache shared with others is as large as they want it.
         let foreign = if self.cache_is_shared { cache.capacity_bytes() } else { 0 };
         let usage = tables.usage();

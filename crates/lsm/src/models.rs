@@ -84,7 +84,7 @@ impl Tables {
         edit.keyspaces_created.push(new);
         state.apply(&edit).expect("an edit");
         let version = Arc::clone(&state.keyspaces[&id].version);
-        let tree = Tree::new(id, "default".into(), resolved, version, SeqNo(0));
+        let tree = Tree::new(id, "default".into(), resolved, version, SeqNo(0), 0);
         Tables { tree, state: Mutex::new(state), graveyard: Mutex::default() }
     }
 

@@ -16,8 +16,6 @@ use wal::Lsn;
 /// Levels of a tree.
 pub(crate) const LEVELS: usize = manifest::LEVELS_MAX;
 
-/// Memory of flushed memtables that is kept for the next one.
-const SPARE_BYTES_MAX: usize = 128 << 20;
 /// What an entry takes in a memtable, key and value of a hundred bytes and all that is around them.
 const USUAL_ENTRY_BYTES: usize = 144;
 
@@ -172,10 +170,11 @@ impl Tree {
         options: TreeOptions,
         version: Arc<Version>,
         flushed_seq: SeqNo,
+        spare_bytes_max: usize,
     ) -> Arc<Tree> {
         let l0_runs = AtomicUsize::new(options.compaction.debt(&version).l0_runs);
         let runs = open_runs(&version, &[]);
-        let spares = Arc::new(Spares::new(options.memtable_size_bytes.min(SPARE_BYTES_MAX)));
+        let spares = Arc::new(Spares::new(spare_bytes_max));
         let view = View {
             active: Mem::new(0, options.memtable_size_bytes, &spares),
             frozen: Vec::new(),

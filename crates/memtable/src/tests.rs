@@ -294,6 +294,7 @@ fn memory_of_a_dropped_table_serves_the_next() {
             let entry = InternalKey::new(&key, SeqNo(i + 1), ValueKind::Put);
             table.insert(key_hash(&key), entry, &[round as u8; 100]);
         }
+        assert_eq!(spares.bytes(), 0, "what was kept is in use");
         let get = |n: u64| {
             let key = n.to_be_bytes();
             table.get(key_hash(&key), &key, SeqNo::MAX).map(|f| f.value.to_vec())

@@ -1,9 +1,9 @@
 //! The block cache: parsed blocks of many tables under one byte budget.
 //!
-//! Two parts, and a pool for the memory of blocks in huge pages. `quick_cache` decides which blocks stay: a variant of CLOCK-PRO, in which a block that was used once
-//! leaves before blocks used more often, so that a scan does not empty the cache. And each open table has an array
+//! Three parts. `quick_cache` decides which blocks stay: a variant of CLOCK-PRO, in which a block that was used once
+//! leaves before blocks used more often, so that a scan does not empty the cache. Each open table has an array
 //! with a [`Slots`] entry for each of its blocks, which is where reads find them: one load, no hashing, no lock, no
-//! reference count. A read that finds a block there marks it, and the policy passes marked blocks over once.
+//! reference count. And a [`Pool`] has the memory of the blocks, in huge pages. A read that finds a block there marks it, and the policy passes marked blocks over once.
 //!
 //! Invariant: a block in a slot is in the policy's hands, or about to be: it goes into its slot first, and the policy
 //! empties the slot when it lets the block go. So the budget holds for both.
@@ -44,14 +44,12 @@ struct Resident {
     block: Block,
     /// Where reads find it, and under which number.
     home: Weak<Slots>,
-    number: u32,
+    number: usize,
 }
 
 impl Resident {
     fn leave_home(&self) {
-        if let Some(slot) =
-            self.home.upgrade().as_ref().and_then(|home| home.0.get(self.number as usize))
-        {
+        if let Some(slot) = self.home.upgrade().as_ref().and_then(|home| home.0.get(self.number)) {
             slot.store(None);
         }
     }
@@ -234,9 +232,8 @@ impl BlockCache {
     /// Takes a block in and puts it into its slot.
     pub(crate) fn insert(&self, key: BlockKey, block: Block, home: &Arc<Slots>, number: usize) {
         let (Some(blocks), Some(slot)) = (&self.blocks, home.0.get(number)) else { return };
-        let Ok(short) = u32::try_from(number) else { return };
         slot.store(Some(block.clone().into_buffer()));
-        blocks.insert(key, Resident { block, home: Arc::downgrade(home), number: short });
+        blocks.insert(key, Resident { block, home: Arc::downgrade(home), number });
         if blocks.weight() > blocks.capacity() {
             // Every block had been read since the last look, which this insert was: the next one finds them unmarked.
             blocks.set_capacity(blocks.capacity());
