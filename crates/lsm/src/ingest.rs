@@ -5,13 +5,13 @@
 //! memtables then is older and has to be in tables first: for that short while its writers wait.
 
 use crate::engine::Engine;
+use crate::ingest_output::IngestOutput;
 use crate::metrics::Counters;
 use crate::options::CompactionPolicy;
 use crate::tree::{LEVELS, Tree};
 use base::sync::atomic::Ordering;
-use base::{Error, FileName, FileNum, InternalKey, IoContext, Result, SeqNo, ValueKind};
+use base::{IoContext, Result};
 use manifest::{AddedTable, RunId, TableChanges, TableMeta, Version, VersionEdit};
-use sstable::{TableSummary, TableWriter};
 use std::sync::Arc;
 
 impl Engine {
@@ -28,17 +28,20 @@ impl Engine {
             .into_iter()
             .try_for_each(|(key, value)| output.add(key.as_ref(), value.as_ref()))
             .and_then(|()| output.finish());
-        if let Err(e) = written {
-            base::probe!("failed ingest removed");
-            output.discard();
-            return Err(e);
-        }
-        let count = output.tables.iter().map(|t| t.entries).sum();
+        let tables = match written {
+            Ok(tables) => tables,
+            Err(e) => {
+                base::probe!("failed ingest removed");
+                output.discard();
+                return Err(e);
+            }
+        };
+        let count = tables.iter().map(|t| t.entries).sum();
         if count > 0 {
             let _call = self.begin_call()?;
             self.fs.sync_dir(&self.dir).context("sync directory", &self.dir)?;
-            let bytes = output.tables.iter().map(|t| t.size_bytes).sum();
-            self.install_behind_gate(tree, output.tables)?;
+            let bytes = tables.iter().map(|t| t.size_bytes).sum();
+            self.install_behind_gate(tree, tables)?;
             Counters::add(&self.counters.ingested_bytes, bytes);
             self.schedule_compactions(tree);
         }
@@ -124,102 +127,4 @@ impl Engine {
 fn overlaps(version: &Version, tables: &[TableMeta]) -> bool {
     let (Some(first), Some(last)) = (tables.first(), tables.last()) else { return false };
     version.tables().any(|(_, _, t)| t.overlaps(&first.smallest, last.upper()))
-}
-
-/// The tables of one ingest while they are written.
-struct IngestOutput<'a> {
-    engine: &'a Engine,
-    tree: &'a Tree,
-    writer: Option<(FileNum, TableWriter)>,
-    target_bytes: u64,
-    last_key: Option<Vec<u8>>,
-    tables: Vec<TableMeta>,
-    files: Vec<FileNum>,
-}
-
-impl<'a> IngestOutput<'a> {
-    fn new(engine: &'a Engine, tree: &'a Tree) -> Self {
-        let target_bytes = tree.options.compaction.target_table_bytes();
-        let (tables, files) = (Vec::new(), Vec::new());
-        IngestOutput { engine, tree, writer: None, target_bytes, last_key: None, tables, files }
-    }
-
-    fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        let limits = self.engine.options.write_limits();
-        limits.check_key(key).and_then(|()| limits.check_value(value))?;
-        self.check_order(key)?;
-        if self.writer.as_ref().is_some_and(|(_, w)| w.file_size_estimate() >= self.target_bytes) {
-            self.finish()?;
-        }
-        let writer = match &mut self.writer {
-            Some((_, writer)) => writer,
-            none => {
-                let _call = self.engine.begin_call()?;
-                let num = self.engine.new_file();
-                self.files.push(num);
-                &mut none.insert((num, self.engine.create_table(self.tree, num)?)).1
-            }
-        };
-        writer.add(InternalKey::new(key, SeqNo(0), ValueKind::Put), value)
-    }
-
-    fn check_order(&mut self, key: &[u8]) -> Result<()> {
-        match &mut self.last_key {
-            Some(last) if &last[..] >= key => {
-                let shown = key[..key.len().min(32)].escape_ascii();
-                let detail = format!("key \"{shown}\" is not larger than the one before it");
-                return Err(Error::invalid("pairs", detail));
-            }
-            Some(last) => {
-                last.clear();
-                last.extend_from_slice(key);
-            }
-            None => self.last_key = Some(key.to_vec()),
-        }
-        Ok(())
-    }
-
-    /// Closes the current table.
-    fn finish(&mut self) -> Result<()> {
-        let Some((num, writer)) = self.writer.take() else { return Ok(()) };
-        let made = writer.finish()?;
-        self.tables.push(meta(num, made, self.engine.clock.wall_micros()));
-        Ok(())
-    }
-
-    fn discard(&mut self) {
-        self.writer = None;
-        let Ok(_call) = self.engine.begin_call() else { return };
-        for num in self.files.drain(..) {
-            // What stays is removed by the next open.
-            drop(self.engine.fs.remove_file(&FileName::Table(num).in_dir(&self.engine.dir)));
-        }
-    }
-}
-
-impl Engine {
-    fn create_table(&self, tree: &Tree, num: FileNum) -> Result<TableWriter> {
-        let path = FileName::Table(num).in_dir(&self.dir);
-        let options = tree.table_options(LEVELS - 1);
-        let writer = TableWriter::create(&*self.fs, &path, self.new_table_id(), options)?;
-        Ok(writer.counted_in(self.tables.usage()))
-    }
-}
-
-fn meta(file: FileNum, made: TableSummary, created_micros: u64) -> TableMeta {
-    TableMeta {
-        file,
-        table_id: made.table_id,
-        size_bytes: made.size_bytes,
-        entries: made.entries,
-        deletes: made.deletes,
-        range_tombstones: made.range_tombstones,
-        raw_bytes: made.raw_bytes,
-        smallest: made.smallest,
-        largest: made.largest,
-        largest_exclusive: made.largest_exclusive,
-        seq_min: made.seq_min,
-        seq_max: made.seq_max,
-        created_micros,
-    }
 }

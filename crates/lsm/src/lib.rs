@@ -33,6 +33,7 @@ mod files;
 mod flush;
 mod health;
 mod ingest;
+mod ingest_output;
 mod iter;
 mod keyspace;
 mod keyspaces;

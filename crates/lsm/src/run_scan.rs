@@ -30,6 +30,7 @@ enum State {
 }
 
 impl RunScan {
+    #[inline]
     pub(crate) fn new(run: RunIterator, seq: SeqNo, bounds: Bounds) -> RunScan {
         RunScan { run, seq, bounds, state: State::Nowhere, key: Vec::new() }
     }

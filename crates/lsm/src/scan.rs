@@ -48,6 +48,7 @@ impl VisibleIterator {
     ///
     /// # Errors
     /// Those of reading the range tombstones of tables inside the bounds.
+    #[inline]
     pub(crate) fn new(
         view: Arc<View>,
         seq: SeqNo,

@@ -5,6 +5,7 @@ mod crafted;
 mod damage;
 mod edges;
 mod golden;
+mod pipeline;
 mod remains;
 
 use crate::{

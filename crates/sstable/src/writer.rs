@@ -1,20 +1,19 @@
 //! Writes a table, front to back.
 
 use crate::block::BlockBuilder;
-use crate::envelope::{Handle, Sealer};
+use crate::envelope::Handle;
 use crate::footer::Footer;
-use crate::index::{IndexBlockBuilder, shortest_separator};
+use crate::index::shortest_separator;
+use crate::pipeline::{Aside, Back, Helper};
+use crate::sealing::Sealing;
 use crate::usage::BufferCharge;
 use crate::{Compression, Properties, TableOptions, TableUsage, tombstones};
 use base::checksum::key_hash;
 use base::limits::{check_bound, check_key, check_value};
 use base::{Error, Fragments, InternalKey, IoContext, Result, SeqNo, ValueKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use vfs::{Fs, WritableFile};
-
-/// Bytes gathered before they are handed to the file system.
-const WRITE_BYTES: usize = 256 << 10;
+use vfs::Fs;
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,22 +48,15 @@ pub struct TableSummary {
 /// `finish` leaves a part of a file, for the caller to remove. After an error every later call fails.
 #[derive(Debug)]
 pub struct TableWriter {
-    file: Box<dyn WritableFile>,
-    path: PathBuf,
     table_id: u64,
     options: TableOptions,
-    /// Bytes not yet handed to the file, and where they will lie.
-    out: Vec<u8>,
-    out_offset: u64,
-    sealer: Sealer,
     block: BlockBuilder,
-    index: IndexWriter,
+    back: Back,
     filter: Option<bloom::Builder>,
     fragments: Option<Fragments>,
     properties: Properties,
     last_key: Vec<u8>,
     last_trailer: u64,
-    failed: Option<Error>,
     charge: BufferCharge,
 }
 
@@ -93,21 +85,23 @@ impl TableWriter {
             keyspace: options.keyspace.clone(),
             ..Properties::created_here()
         };
-        Ok(TableWriter {
-            file: fs.create(path).context("create", path)?,
-            path: path.to_path_buf(),
+        let file = fs.create(path).context("create", path)?;
+        let sealing = Sealing::new(
+            file,
+            path.to_path_buf(),
             table_id,
-            out: Vec::new(),
-            out_offset: 0,
-            sealer: Sealer::new(table_id),
+            options.compression,
+            options.index_block_size_bytes,
+        );
+        Ok(TableWriter {
+            table_id,
             block: BlockBuilder::new(options.restart_interval),
-            index: IndexWriter::new(options.index_block_size_bytes),
+            back: Back::Here(Box::new(sealing)),
             filter,
             fragments: None,
             properties,
             last_key: Vec::new(),
             last_trailer: 0,
-            failed: None,
             charge: BufferCharge::default(),
             options,
         })
@@ -120,16 +114,33 @@ impl TableWriter {
         self
     }
 
+    /// Writes to another file than the one created.
+    #[cfg(test)]
+    pub(crate) fn written_to(mut self, file: Box<dyn vfs::WritableFile>) -> TableWriter {
+        let (path, options) = (Path::new("elsewhere").to_path_buf(), &self.options);
+        let (compression, index) = (options.compression, options.index_block_size_bytes);
+        let sealing = Sealing::new(file, path, self.table_id, compression, index);
+        self.back = Back::Here(Box::new(sealing));
+        self
+    }
+
+    /// Has blocks compressed and written by `helper` while the next ones are built. Which bytes are written does not depend on when
+    /// it runs what it is given, or whether it does. Takes some 800 KiB more.
+    #[must_use]
+    pub fn helped_by(mut self, helper: Helper) -> TableWriter {
+        if let Back::Here(sealing) = self.back {
+            self.back = Back::Aside(Box::new(Aside::new(sealing, helper)));
+        }
+        self
+    }
+
     /// Bytes held in memory, with what a filter takes in the end.
     fn buffer_bytes(&self) -> usize {
         let filter = self.filter.as_ref().map_or(0, |f| {
             // Its list of hashes grows by doubling.
             f.len().next_power_of_two() * size_of::<u64>() + f.plan().size_bytes() as usize
         });
-        self.out.capacity()
-            + 2 * self.options.block_size_bytes
-            + self.index.size() as usize
-            + filter
+        self.back.buffer_bytes() + 2 * self.options.block_size_bytes + filter
     }
 
     /// Appends an entry.
@@ -139,7 +150,7 @@ impl TableWriter {
     /// or key or value are too large: the entry is then not part of the table, and the writer can go on.
     /// [`Error::Io`] or [`Error::NoSpace`]: the writer cannot go on.
     pub fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<()> {
-        self.check_failed()?;
+        self.back.check_failed()?;
         let same_key = self.check_entry(key, value)?;
         if !self.block.is_empty()
             && self.block.size_after(key, value.len()) > self.options.block_size_bytes
@@ -197,7 +208,7 @@ impl TableWriter {
     /// # Errors
     /// [`Error::InvalidArgument`] if called twice, or if a key is too large.
     pub fn add_range_tombstones(&mut self, fragments: &Fragments) -> Result<()> {
-        self.check_failed()?;
+        self.back.check_failed()?;
         if self.fragments.is_some() {
             return Err(Error::invalid("range tombstones", "given twice"));
         }
@@ -214,13 +225,19 @@ impl TableWriter {
     pub fn file_size_estimate(&self) -> u64 {
         let filter = self.filter.as_ref().map_or(0, |f| f.plan().size_bytes());
         let open = if self.block.is_empty() { 0 } else { self.block.size() as u64 };
-        self.offset() + open + self.index.size() + filter + 512
+        self.back.size_estimate() + open + filter + 512
     }
 
     /// True if nothing was added, range tombstones included.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.properties.entries == 0 && self.fragments.as_ref().is_none_or(Fragments::is_empty)
+    }
+
+    /// User key of the last entry; empty if there is none.
+    #[must_use]
+    pub fn last_key(&self) -> &[u8] {
+        &self.last_key
     }
 
     /// Point entries so far.
@@ -234,25 +251,26 @@ impl TableWriter {
     /// # Errors
     /// [`Error::Io`] or [`Error::NoSpace`]; the file is then not a table.
     pub fn finish(mut self) -> Result<TableSummary> {
-        self.check_failed()?;
+        self.back.check_failed()?;
         if !self.block.is_empty() {
             self.close_block(None)?;
         }
-        self.properties.data_bytes = self.offset();
-        let top_index = self.write_index()?;
-        self.properties.index_bytes = self.offset() - self.properties.data_bytes;
+        let sealing = self.back.here()?;
+        self.properties.data_bytes = sealing.offset();
+        let top_index = sealing.write_index()?;
+        self.properties.index_bytes = sealing.offset() - self.properties.data_bytes;
         let filter = self.write_filter()?;
-        self.properties.filter_bytes = self.offset() - filter.offset;
         let tombstones = self.write_tombstones()?;
         self.complete_properties();
-        let properties = self.write_block(&self.properties.encode(), Compression::None)?;
+        let sealing = self.back.here()?;
+        let properties = sealing.block(&self.properties.encode(), Compression::None)?;
         let footer = Footer { top_index, filter, tombstones, properties };
-        self.out.extend_from_slice(&footer.encode(self.table_id, self.offset()));
-        self.write_out()?;
+        sealing.write_last(&footer.encode(self.table_id, sealing.offset()))?;
         if !base::planted::is(10) {
-            self.file.sync().context("sync", &self.path)?;
+            sealing.sync()?;
         }
-        Ok(self.summary())
+        let size_bytes = sealing.offset();
+        Ok(self.summary(size_bytes))
     }
 
     /// Closes the current block, whose separator stands before the user key `next`.
@@ -263,47 +281,44 @@ impl TableWriter {
         }
         self.properties.data_blocks += 1;
         self.properties.block_bytes_max = self.properties.block_bytes_max.max(payload.len() as u64);
-        let offset = self.out_offset + self.out.len() as u64;
-        let handle = self.sealer.seal(payload, self.options.compression, offset, &mut self.out);
-        self.block.clear();
-        match next {
+        let separated;
+        let (separator, trailer) = match next {
             Some(next) if next == self.last_key => {
                 base::probe!("versions of a key in two blocks");
-                self.index.add(next, self.last_trailer, handle);
+                (next, self.last_trailer)
             }
-            Some(next) => self.index.add(&shortest_separator(&self.last_key, next), 0, handle),
-            None => self.index.add(&self.last_key, 0, handle),
-        }
+            Some(next) => {
+                separated = shortest_separator(&self.last_key, next);
+                (&separated[..], 0)
+            }
+            None => (&self.last_key[..], 0),
+        };
+        self.back.data_block(payload, separator, trailer)?;
+        self.block.clear(&self.last_key);
         self.charge.set(self.buffer_bytes());
-        self.write_out_if_large()
-    }
-
-    fn write_index(&mut self) -> Result<Handle> {
-        let mut top = IndexBlockBuilder::default();
-        for partition in self.index.take_partitions() {
-            let handle = self.write_block(&partition.encode(), Compression::None)?;
-            let (user_key, trailer) = partition.last();
-            top.add(user_key, trailer, handle);
-        }
-        self.write_block(&top.encode(), Compression::None)
+        Ok(())
     }
 
     fn write_filter(&mut self) -> Result<Handle> {
-        match self.filter.take() {
+        let sealing = self.back.here()?;
+        let start = sealing.offset();
+        let handle = match self.filter.take() {
             Some(filter) if self.properties.entries > 0 => {
-                self.write_block(&filter.finish(), Compression::None)
+                sealing.block(&filter.finish(), Compression::None)?
             }
-            _ => Ok(Handle { offset: self.offset(), len: 0 }),
-        }
+            _ => Handle { offset: start, len: 0 },
+        };
+        self.properties.filter_bytes = sealing.offset() - start;
+        Ok(handle)
     }
 
     fn write_tombstones(&mut self) -> Result<Handle> {
+        let sealing = self.back.here()?;
         match &self.fragments {
             Some(fragments) if !fragments.is_empty() => {
-                let bytes = tombstones::encode(fragments);
-                self.write_block(&bytes, Compression::None)
+                sealing.block(&tombstones::encode(fragments), Compression::None)
             }
-            _ => Ok(Handle { offset: self.offset(), len: 0 }),
+            _ => Ok(Handle { offset: sealing.offset(), len: 0 }),
         }
     }
 
@@ -332,11 +347,11 @@ impl TableWriter {
         }
     }
 
-    fn summary(self) -> TableSummary {
+    fn summary(self, size_bytes: u64) -> TableSummary {
         let p = self.properties;
         TableSummary {
             table_id: self.table_id,
-            size_bytes: self.out_offset,
+            size_bytes,
             entries: p.entries,
             deletes: p.deletes,
             range_tombstones: p.range_tombstones,
@@ -347,71 +362,5 @@ impl TableWriter {
             seq_min: p.seq_min,
             seq_max: p.seq_max,
         }
-    }
-
-    /// Where the next block will lie.
-    fn offset(&self) -> u64 {
-        self.out_offset + self.out.len() as u64
-    }
-
-    fn write_block(&mut self, payload: &[u8], compression: Compression) -> Result<Handle> {
-        let offset = self.offset();
-        let handle = self.sealer.seal(payload, compression, offset, &mut self.out);
-        self.write_out_if_large()?;
-        Ok(handle)
-    }
-
-    fn write_out_if_large(&mut self) -> Result<()> {
-        if self.out.len() < WRITE_BYTES { Ok(()) } else { self.write_out() }
-    }
-
-    fn write_out(&mut self) -> Result<()> {
-        let written = self.file.append(&self.out).context("append", &self.path);
-        if let Err(e) = &written {
-            self.failed = Some(e.clone());
-        }
-        self.out_offset += self.out.len() as u64;
-        self.out.clear();
-        written
-    }
-
-    fn check_failed(&self) -> Result<()> {
-        self.failed.clone().map_or(Ok(()), Err)
-    }
-}
-
-/// Collects the index; it is written behind the data.
-#[derive(Debug)]
-struct IndexWriter {
-    partition_bytes: usize,
-    done: Vec<IndexBlockBuilder>,
-    done_bytes: usize,
-    current: IndexBlockBuilder,
-}
-
-impl IndexWriter {
-    fn new(partition_bytes: usize) -> IndexWriter {
-        let current = IndexBlockBuilder::default();
-        IndexWriter { partition_bytes, done: Vec::new(), done_bytes: 0, current }
-    }
-
-    fn add(&mut self, user_key: &[u8], trailer: u64, handle: Handle) {
-        self.current.add(user_key, trailer, handle);
-        if self.current.len() >= self.partition_bytes {
-            base::probe!("index in several partitions");
-            self.done_bytes += self.current.len();
-            self.done.push(std::mem::take(&mut self.current));
-        }
-    }
-
-    fn size(&self) -> u64 {
-        (self.done_bytes + self.current.len()) as u64
-    }
-
-    fn take_partitions(&mut self) -> Vec<IndexBlockBuilder> {
-        if !self.current.is_empty() {
-            self.done.push(std::mem::take(&mut self.current));
-        }
-        std::mem::take(&mut self.done)
     }
 }

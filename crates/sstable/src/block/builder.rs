@@ -20,7 +20,6 @@ pub(crate) struct BlockBuilder {
     tags: Vec<u8>,
     restart_key: Vec<u8>,
     first_key: Vec<u8>,
-    last_key: Vec<u8>,
     finished: Vec<u8>,
 }
 
@@ -35,7 +34,6 @@ impl BlockBuilder {
             tags: Vec::new(),
             restart_key: Vec::new(),
             first_key: Vec::new(),
-            last_key: Vec::new(),
             finished: Vec::new(),
         }
     }
@@ -63,7 +61,9 @@ impl BlockBuilder {
 
     /// Appends an entry. `same_key` says that the entry before it in the table has the same user key.
     pub(crate) fn add(&mut self, key: InternalKey<'_>, value: &[u8], hash: u64, same_key: bool) {
-        let shared = if self.offsets.len().is_multiple_of(self.interval) {
+        let shared = if self.interval == 1 {
+            0
+        } else if self.offsets.len().is_multiple_of(self.interval) {
             self.restart_key.clear();
             self.restart_key.extend_from_slice(key.user_key);
             0
@@ -74,8 +74,6 @@ impl BlockBuilder {
             self.first_key.clear();
             self.first_key.extend_from_slice(key.user_key);
         }
-        self.last_key.clear();
-        self.last_key.extend_from_slice(key.user_key);
         self.tags.push(if same_key && !self.is_empty() { 0 } else { tag_of(hash) });
         self.offsets.push(self.buf.len() as u32);
         entry::encode(&mut self.buf, key, shared, value);
@@ -104,12 +102,12 @@ impl BlockBuilder {
         out
     }
 
-    /// Starts the next block.
+    /// Starts the next block; `last_key` is the last user key of this one.
     ///
     /// It stores its keys whole if in this block shared prefixes saved, or would have saved, less than a part in
     /// `SAVING_MIN`: a key that lies whole is lent to readers where it is.
-    pub(crate) fn clear(&mut self) {
-        let shared = common_prefix(&self.first_key, &self.last_key);
+    pub(crate) fn clear(&mut self, last_key: &[u8]) {
+        let shared = common_prefix(&self.first_key, last_key);
         let saves = shared * self.offsets.len() * SAVING_MIN >= self.buf.len();
         self.interval = if saves { self.interval_max } else { 1 };
         self.buf.clear();

@@ -61,11 +61,25 @@ pub(crate) fn encoded_len(key: InternalKey<'_>, shared: usize, value_len: usize)
 pub(crate) fn encode(out: &mut Vec<u8>, key: InternalKey<'_>, shared: usize, value: &[u8]) {
     let suffix = key.user_key.get(shared..).unwrap_or_default();
     let seq_len = seq_len(key.seq);
-    out.push(key.kind as u8 | (seq_len as u8) << 4);
-    put_varint(out, shared as u64);
-    put_varint(out, suffix.len() as u64);
-    put_varint(out, value.len() as u64);
-    out.extend_from_slice(&key.seq.0.to_le_bytes()[..seq_len]);
+    let first = key.kind as u8 | (seq_len as u8) << 4;
+    if (shared | suffix.len()) < 0x80 && value.len() < 1 << 14 {
+        // The usual entry: lengths of one byte, one or two of the value, put together in registers.
+        let low = u64::from(first) | (shared as u64) << 8 | (suffix.len() as u64) << 16;
+        let long = value.len() >= 0x80;
+        let value_len = value.len() as u64;
+        let value_len =
+            if long { value_len & 0x7f | 0x80 | value_len >> 7 << 8 } else { value_len };
+        let lengths = 4 + usize::from(long);
+        let head = u128::from(low | value_len << 24) | u128::from(key.seq.0) << (8 * lengths);
+        out.reserve(16 + suffix.len() + value.len());
+        out.extend_from_slice(&head.to_le_bytes()[..lengths + seq_len]);
+    } else {
+        out.push(first);
+        put_varint(out, shared as u64);
+        put_varint(out, suffix.len() as u64);
+        put_varint(out, value.len() as u64);
+        out.extend_from_slice(&key.seq.0.to_le_bytes()[..seq_len]);
+    }
     out.extend_from_slice(suffix);
     out.extend_from_slice(value);
 }
