@@ -159,6 +159,7 @@ impl Engine {
         condition: Option<Condition<'_>>,
     ) -> Result<bool> {
         self.health.check_writable()?;
+        self.begin_writing()?;
         self.admit(&payload, trees)?;
         let Some(wait_for) = self.append(payload, trees, durability, condition)? else {
             return Ok(false);
@@ -311,7 +312,11 @@ impl Engine {
     /// Makes durable every write acknowledged before the call.
     pub(crate) fn sync(&self) -> Result<()> {
         self.health.check_writable()?;
-        self.sync_log(self.segments.log()?.end())
+        match self.segments.log() {
+            Ok(log) => self.sync_log(log.end()),
+            // Nothing was written since the database was closed.
+            Err(_) => Ok(()),
+        }
     }
 
     /// A write without operations: with [`Durability::Sync`] it still makes all earlier writes durable.
@@ -328,7 +333,10 @@ impl Engine {
         if base::planted::is(41) {
             return Ok(());
         }
-        if self.segments.log()?.synced() < due { self.sync_log(due) } else { Ok(()) }
+        match self.segments.log() {
+            Ok(log) if log.synced() < due => self.sync_log(due),
+            _ => Ok(()),
+        }
     }
 
     /// Makes visible what waits for a sync, if anything does.

@@ -78,10 +78,11 @@ impl Engine {
     }
 
     /// Runs `task`, installs what it made, and tells of it.
-    fn run_task(&self, tree: &Tree, task: &Task) -> Result<()> {
+    fn run_task(self: &Arc<Self>, tree: &Tree, task: &Task) -> Result<()> {
         if self.is_closing() {
             return Err(Error::Closed);
         }
+        self.begin_writing()?;
         let id = self.next_compaction.fetch_add(1, Ordering::Relaxed);
         let begun = self.clock.monotonic_micros();
         self.events.push(|| EngineEvent::CompactionBegun {

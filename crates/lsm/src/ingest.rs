@@ -23,6 +23,7 @@ impl Engine {
     ) -> Result<u64> {
         self.health.check_writable()?;
         self.check_readable(tree, None)?;
+        self.begin_writing()?;
         let mut output = IngestOutput::new(self, tree);
         let written = pairs
             .into_iter()

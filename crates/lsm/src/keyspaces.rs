@@ -159,6 +159,7 @@ impl Engine {
         let tree_options = options.resolve(&self.options)?;
         self.health.check_writable()?;
         let _call = self.begin_call()?;
+        self.begin_writing()?;
         // A later power loss takes a suffix of what happened: not older writes while the keyspace stays.
         self.sync()?;
         let _one_at_a_time = self.exclusive.lock();
@@ -192,6 +193,7 @@ impl Engine {
         if tree.id == KeyspaceId::DEFAULT {
             return Err(Error::invalid("keyspace", "the default keyspace cannot be dropped"));
         }
+        self.begin_writing()?;
         let _one_at_a_time = self.exclusive.lock();
         if tree.is_dropped() {
             return Err(Error::KeyspaceNotFound { name: tree.name.clone() });

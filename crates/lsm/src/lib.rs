@@ -7,7 +7,7 @@
 //! | `commit` | the write path: log, memtable, publish |
 //! | `read`, `visible`, `run_iter` | point reads and scans |
 //! | `flush`, `compact`, `segments`, `files` | background work: memtables to tables, tables to tables, old files away |
-//! | `recover`, `close` | open and close |
+//! | `recover`, `begin`, `close` | open, the first change after it, close |
 //! | `ingest`, `checkpoint`, `verify`, `scrub` | whole tables in, whole database out, every byte checked |
 //! | `salvage` | what can be read of a damaged database becomes a new one |
 //! | `executor`, `event`, `stall`, `health` | threads or manual steps, waiting, back-pressure, states after a failure |
@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod begin;
 mod builder;
 mod burst;
 mod calls;

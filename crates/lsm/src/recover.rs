@@ -1,5 +1,6 @@
-//! Opening: lock, manifest, log, and the one edit after which what was recovered is durable and the log is fresh.
+//! Opening: lock, manifest, log. What follows before the first change is in [`begin`](crate::begin).
 
+use crate::begin::LiveFiles;
 use crate::commit::{CommitQueue, insert_op};
 use crate::engine::{Engine, Store};
 use crate::executor::Executor;
@@ -25,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vfs::{FileKind, FileLock, Fs};
-use wal::{ClosedSegment, Log, LogOptions, Lsn, RecoveryMode, Replayed, SegmentToReplay};
+use wal::{ClosedSegment, Lsn, RecoveryMode, Replayed, SegmentToReplay};
 
 /// The components a database is opened with.
 pub(crate) struct Parts {
@@ -48,18 +49,26 @@ pub(crate) fn open(mut parts: Parts) -> Result<Arc<Engine>> {
     let (manifest, state) = if exists { look(&parts)? } else { create(&parts, db_id)? };
     let manifest_path = FileName::Manifest(manifest.file()).in_dir(&parts.dir);
     let trees = trees_of(&state, &parts.options, &manifest_path)?;
-    let next_file = check_files(&parts, &state, &manifest_path)?;
+    let names = list_files(&parts)?;
+    let next_file = check_files(&parts, &state, &names, &manifest_path)?;
+    let live = LiveFiles::of(&state, manifest.file());
+    // Nothing to read, to make durable or to remove: then nothing is written before somebody changes something.
+    let clean = manifest.was_closed()
+        && state.segments.is_empty()
+        && !names.iter().any(|name| live.is_obsolete(name));
     let engine = Arc::new(assemble(parts, manifest, state, trees, next_file, lock));
     engine.divide_memory();
     let recovered = engine.replay_log()?;
-    if !engine.options.read_only {
-        if exists {
-            engine.own_manifest()?;
-        }
-        engine.begin_writing(recovered)?;
-        engine.remove_obsolete_files()?;
-        engine.start_background();
+    if engine.options.read_only {
+        return Ok(engine);
     }
+    if exists && clean {
+        base::probe!("open that writes nothing");
+    } else {
+        engine.begin(recovered)?;
+        engine.remove_obsolete_files()?;
+    }
+    engine.start_background();
     Ok(engine)
 }
 
@@ -121,7 +130,7 @@ fn lock_dir(parts: &Parts) -> Result<Option<Box<dyn FileLock>>> {
     }
 }
 
-fn manifest_options(options: &Options) -> ManifestOptions {
+pub(crate) fn manifest_options(options: &Options) -> ManifestOptions {
     ManifestOptions { rotate_bytes: options.manifest_rotate_bytes, read_only: options.read_only }
 }
 
@@ -162,14 +171,23 @@ pub(crate) fn sync_parents(fs: &dyn Fs, dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The files of the database in its directory.
+fn list_files(parts: &Parts) -> Result<BTreeSet<FileName>> {
+    let names = parts.fs.list(&parts.dir).context("list", &parts.dir)?;
+    Ok(names.iter().filter_map(|name| FileName::parse(name)).collect())
+}
+
 /// Compares the directory with the manifest. Returns a number above those of all files, so that none is used twice; the
 /// one before it is left for a manifest.
 ///
 /// A manifest whose last edits are gone reads like one that never had them. Files give it away: tables it still lists and
 /// that were deleted since, log segments it does not list yet and that were written since.
-fn check_files(parts: &Parts, state: &State, manifest: &Path) -> Result<u64> {
-    let names = parts.fs.list(&parts.dir).context("list", &parts.dir)?;
-    let names: BTreeSet<FileName> = names.iter().filter_map(|n| FileName::parse(n)).collect();
+fn check_files(
+    parts: &Parts,
+    state: &State,
+    names: &BTreeSet<FileName>,
+    manifest: &Path,
+) -> Result<u64> {
     for (_, _, table) in state.keyspaces.values().flat_map(|k| k.version.tables()) {
         let name = FileName::Table(table.file);
         if !names.contains(&name) {
@@ -177,7 +195,7 @@ fn check_files(parts: &Parts, state: &State, manifest: &Path) -> Result<u64> {
         }
     }
     let mut largest = state.next_file.0;
-    for name in &names {
+    for name in names {
         let (FileName::Manifest(n) | FileName::Segment(n) | FileName::Table(n)) = *name else {
             continue;
         };
@@ -305,11 +323,11 @@ impl From<&Replayed> for RecoveryReport {
 }
 
 /// What the log gave back.
-struct Recovered {
-    replayed: Replayed,
-    last_seq: SeqNo,
+pub(crate) struct Recovered {
+    pub(crate) replayed: Replayed,
+    pub(crate) last_seq: SeqNo,
     /// Tables made of memtables that filled up on the way.
-    tables: Vec<TableChanges>,
+    pub(crate) tables: Vec<TableChanges>,
 }
 
 impl Engine {
@@ -332,118 +350,6 @@ impl Engine {
         self.commits.start_at(last_seq);
         self.recovery.get_or_init(|| RecoveryReport::from(&replayed));
         Ok(Recovered { replayed, last_seq, tables: replay.tables })
-    }
-
-    /// Makes the manifest durable that was only looked at so far, and opens it for edits. Now nothing is known to be
-    /// damaged, so the disk may be changed.
-    fn own_manifest(&self) -> Result<()> {
-        // Whoever made the database may have been killed before its directory had a durable name.
-        sync_parents(&*self.fs, &self.dir)?;
-        let options = manifest_options(&self.options);
-        let (manifest, state) = Manifest::recover(Arc::clone(&self.fs), &self.dir, options)?;
-        let mut store = self.manifest.lock();
-        self.next_file.fetch_max(state.next_file.0, Ordering::Relaxed);
-        // The state looked at stays, since trees share its versions; only a new manifest may have taken a number.
-        store.state.next_file = state.next_file;
-        store.manifest = Some(manifest);
-        Ok(())
-    }
-
-    /// Makes what was recovered durable, and starts a fresh log behind it: one edit of the manifest.
-    fn begin_writing(self: &Arc<Self>, recovered: Recovered) -> Result<()> {
-        let Recovered { replayed, last_seq, tables } = recovered;
-        let unflushed = self.all_trees().iter().any(|t| t.view().first_lsn().is_some());
-        let kept = if unflushed { replayed.segments } else { Vec::new() };
-        if unflushed || !tables.is_empty() {
-            // The tail may be in the page cache only, after a kill; what is exposed must be durable.
-            base::probe!("replayed segments kept");
-            if !base::planted::is(15) {
-                wal::make_durable(&*self.fs, &self.dir, &kept)?;
-            }
-        }
-        let (num, len) = (self.new_file(), self.options.log_segment_bytes);
-        let first = wal::prepare_segment(&*self.fs, &self.dir, num, len, None)?;
-        let (db_id, start) = {
-            let state = &self.manifest.lock().state;
-            (state.db_id, Lsn(replayed.next.0.max(state.next_lsn)))
-        };
-        self.apply_edit(
-            &self.opening_edit(&kept, num, start, last_seq, tables.clone()),
-            |state| {
-                self.install_recovered(state, &tables);
-            },
-        )?;
-        let previous = kept.last().copied();
-        let log = Log::start(LogOptions { db_id }, first, start, previous)?;
-        self.segments.start(log, kept);
-        Ok(())
-    }
-
-    fn opening_edit(
-        &self,
-        kept: &[ClosedSegment],
-        first: FileNum,
-        start: Lsn,
-        last_seq: SeqNo,
-        tables: Vec<TableChanges>,
-    ) -> VersionEdit {
-        let store = self.manifest.lock();
-        let is_kept = |num: &FileNum| kept.iter().any(|s| s.num == *num);
-        let known = |s: &&ClosedSegment| {
-            store.state.segments.get(&s.num).is_some_and(|known| known.closed.is_some())
-        };
-        VersionEdit {
-            last_seq: Some(last_seq),
-            next_lsn: Some(start.0),
-            segments_added: vec![first],
-            segments_closed: kept.iter().filter(|s| !known(s)).map(|&s| s.into()).collect(),
-            segments_removed: store
-                .state
-                .segments
-                .keys()
-                .copied()
-                .filter(|n| !is_kept(n))
-                .collect(),
-            tables,
-            ..VersionEdit::default()
-        }
-    }
-
-    /// Replaces memtables that became tables during the replay by those tables.
-    fn install_recovered(&self, state: &State, tables: &[TableChanges]) {
-        for changes in tables {
-            let trees = self.trees.read();
-            let (Some(tree), Some(keyspace)) =
-                (trees.get(&changes.keyspace), state.keyspaces.get(&changes.keyspace))
-            else {
-                continue;
-            };
-            tree.flushed_seq.store(keyspace.flushed_seq.0, Ordering::Release);
-            tree.update_view(|view| view.with_version(Vec::new(), &keyspace.version));
-        }
-    }
-
-    /// Removes files that a crash left behind: not in the manifest, hence of no use.
-    fn remove_obsolete_files(&self) -> Result<()> {
-        let names = self.fs.list(&self.dir).context("list", &self.dir)?;
-        let store = self.manifest.lock();
-        let live = store.state.live_files();
-        let manifest = store.manifest.as_ref().map(Manifest::file);
-        let obsolete = |name: &FileName| match name {
-            FileName::Table(n) | FileName::Segment(n) => !live.contains(n),
-            FileName::Manifest(n) => Some(*n) != manifest,
-            FileName::Temp => true,
-            FileName::Lock | FileName::Current | FileName::Reserve => false,
-        };
-        for name in names.iter().filter(|n| FileName::parse(n).is_some_and(|n| obsolete(&n))) {
-            if base::planted::is(45) {
-                continue;
-            }
-            base::probe!("leftover file removed");
-            let path = self.dir.join(name.file_name().unwrap_or_default());
-            self.fs.remove_file(&path).context("remove", &path)?;
-        }
-        Ok(())
     }
 
     /// Starts the background sync, and what the recovered trees need.

@@ -22,10 +22,12 @@ enum State {
 }
 
 impl Engine {
-    /// Asks for the reserve, if it is missing and there is room.
+    /// Asks for the reserve, if it is missing, there is room, and anything is written at all.
     pub(crate) fn queue_reserve(self: &Arc<Self>) {
         let mut state = self.reserve.0.lock();
-        let wanted = self.options.disk_reserve_bytes > 0 && self.health.retrying().is_none();
+        let wanted = self.options.disk_reserve_bytes > 0
+            && self.segments.log().is_ok()
+            && self.health.retrying().is_none();
         if *state != State::Missing || !wanted {
             return;
         }

@@ -1,8 +1,8 @@
 //! The files of the log: a spare ready before it is needed, old ones recycled.
 
 use crate::engine::Engine;
-use base::sync::Mutex;
 use base::sync::atomic::AtomicBool;
+use base::sync::{Mutex, MutexGuard};
 use base::{Error, FileName, FileNum, IoContext, Result};
 use manifest::VersionEdit;
 use std::collections::VecDeque;
@@ -43,10 +43,16 @@ impl Segments {
     /// The log.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`] if the database has none open.
+    /// [`Error::ReadOnly`] if there is none: the database is open for reading alone, or
+    /// [`begin_writing`](Engine::begin_writing) was not called yet.
     #[inline]
     pub(crate) fn log(&self) -> Result<&Log> {
         self.log.get().ok_or(Error::ReadOnly)
+    }
+
+    /// Held while a segment is prepared; holds one that may be listed all the same.
+    pub(crate) fn preparing(&self) -> MutexGuard<'_, Option<PreparedSegment>> {
+        self.preparing.lock()
     }
 
     pub(crate) fn start(&self, log: Log, replayed: Vec<ClosedSegment>) {
@@ -119,7 +125,7 @@ impl Engine {
         Ok(())
     }
 
-    fn prepare_segment(&self, len: u64) -> Result<PreparedSegment> {
+    pub(crate) fn prepare_segment(&self, len: u64) -> Result<PreparedSegment> {
         let usual = self.options.log_segment_bytes;
         let recycle = if len == usual { self.segments.files.lock().recycled.pop() } else { None };
         let num = self.new_file();

@@ -55,6 +55,8 @@ pub(crate) struct Replayed {
     pub(crate) valid_len: u64,
     /// True if the last edit is known to have been synced.
     pub(crate) proven: bool,
+    /// Offset behind the last edit.
+    pub(crate) edits_end: u64,
 }
 
 /// Reads the whole of `bytes`, the contents of manifest `num` of database `db_id` in `dir`.
@@ -69,12 +71,14 @@ pub(crate) fn replay(dir: &Path, num: FileNum, db_id: u64, bytes: &[u8]) -> Resu
         _ => return Err(file.corruption(FILE_HEADER_LEN, "no whole snapshot")),
     }
     let (snapshot_len, mut proven, mut start) = (frames.position, true, frames.position);
+    let mut edits_end = snapshot_len;
     while let Some(item) = frames.next() {
         match item {
             Item::Marker => proven = true,
             Item::Edit(edit) => {
                 proven = false;
                 file.apply(&mut state, start, &edit)?;
+                edits_end = frames.position;
             }
         }
         start = frames.position;
@@ -85,7 +89,7 @@ pub(crate) fn replay(dir: &Path, num: FileNum, db_id: u64, bytes: &[u8]) -> Resu
     }
     file.check_state(&state, num, frames.position)?;
     let (snapshot_len, valid_len) = (snapshot_len as u64, frames.position as u64);
-    Ok(Replayed { state, snapshot_len, valid_len, proven })
+    Ok(Replayed { state, snapshot_len, valid_len, proven, edits_end: edits_end as u64 })
 }
 
 /// The state that the edits before the first damage in `bytes` add up to; `None` if not even the snapshot can be read.

@@ -55,6 +55,8 @@ pub struct Manifest {
     health: Health,
     /// Largest payload of one record.
     part_bytes: usize,
+    /// See [`was_closed`](Self::was_closed).
+    was_closed: bool,
 }
 
 #[derive(Debug)]
@@ -126,6 +128,7 @@ impl Manifest {
             synced: 0,
             health: Health::MustRotate,
             part_bytes: EDIT_BYTES_MAX,
+            was_closed: false,
         };
         manifest.switch_to(num, state)?;
         Ok(manifest)
@@ -165,6 +168,8 @@ impl Manifest {
             synced: replayed.valid_len,
             health: Health::Clean,
             part_bytes: EDIT_BYTES_MAX,
+            was_closed: replayed.edits_end <= current.len
+                && replayed.valid_len == bytes.len() as u64,
         };
         let Replayed { mut state, proven, .. } = replayed;
         if !manifest.options.read_only {
@@ -224,6 +229,19 @@ impl Manifest {
         file.sync().map_err(|e| sync_failed("sync", &path, e))?;
         let current = Current { manifest: self.num, db_id: self.db_id, len: self.synced };
         current.write(&*self.fs, &self.dir)
+    }
+
+    /// True if it was read as a [`close`](Self::close) or a rotation left it: `CURRENT`, which is written only when all
+    /// before it is durable, covers every edit, and nothing is torn. What was read stays, without a sync by the reader.
+    #[must_use]
+    pub fn was_closed(&self) -> bool {
+        self.was_closed
+    }
+
+    /// True if it was opened for reading alone: every [`append`](Self::append) fails.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.options.read_only
     }
 
     /// Number of the live manifest file.

@@ -69,6 +69,7 @@ pub const ALL: &[&str] = &[
     "older version kept for a snapshot",
     "older version of a key in a block",
     "one sync served several writers",
+    "open that writes nothing",
     "output cut by the level below",
     "output of a failed merge removed",
     "output of range tombstones alone",
@@ -129,4 +130,6 @@ pub const ALL: &[&str] = &[
     "write stopped at the hard limit",
     "write to a dropped keyspace",
     "write waited for an ingest",
+    "writing began after the open",
+    "writing could not begin",
 ];
