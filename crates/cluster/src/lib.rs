@@ -40,6 +40,8 @@ pub mod record;
 mod rounds;
 pub mod runtime;
 pub mod sharded;
+#[cfg(test)]
+mod simulation;
 pub mod topology;
 pub mod transport;
 

@@ -43,7 +43,7 @@ struct Done {
 }
 
 fn run(config: &Config<'_>) -> Result<Report, Failure> {
-    let seeds = config.seeds(config.size.pick(60, 300, 9_000));
+    let seeds = config.seeds(config.size.pick(60, 1_500, 9_000));
     let twice = config.size.pick(2, 10, 200);
     let done = pool::share(NAME, config, &seeds, |&seed| {
         let failed = |detail| Failure::new(NAME, config, seed, None, detail);
@@ -88,14 +88,15 @@ fn one_run(seed: u64, canary: bool) -> Result<Done, String> {
     let mut rng = base::rng::Rng::new(seed ^ 0xc11e);
     let mut clients = Clients::new(6, Quorum { owners, read, write, canary }, &mut rng);
     let mut faults = Faults::new(&mut rng, write > 1);
-    clients.history.disks_are_lost = write > 1;
     let mut left = FAULTY_MICROS / TURN_MICROS;
     while left > 0 {
         left -= 1;
         world.runtime.run_for(TURN_MICROS);
         clients.take(&world)?;
         clients.begin(&world);
-        faults.turn(&mut world)?;
+        if let Some(left) = faults.turn(&mut world)? {
+            clients.history.note_loss(&left);
+        }
     }
     world.heal()?;
     while clients.busy() {

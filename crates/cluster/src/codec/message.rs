@@ -330,20 +330,18 @@ messages! {
         /// The floor.
         floor: Floor,
     }
-    /// A chunk of a partition that moves here. Chunks are numbered; the same one may come again.
+    /// Answer one page of all that is stored of a partition, deletes too: for a node that is to own it, or that catches up.
     12 Transfer {
-        /// The job.
-        job: u64,
         /// The keyspace.
         keyspace: KeyspaceId,
         /// The partition.
         partition: Partition,
-        /// Number of the chunk, from 0.
-        chunk: u64,
-        /// It is the last one.
-        last: bool,
-        /// The records, ascending by key.
-        items: Vec<Item>,
+        /// The first key.
+        start: Slice,
+        /// Only records that account for dots beyond these; `None`: all records.
+        beyond: Option<Context>,
+        /// Most bytes of the page; one record is answered whatever its size.
+        bytes_max: u32,
     }
     /// The sender has started, for the `session`th time as it believes.
     13 Hello {
@@ -411,10 +409,12 @@ messages! {
     }
     /// The floor is in force, synced.
     0x8b FloorSet {}
-    /// The chunk is stored, synced.
+    /// A page of what is stored.
     0x8c Transferred {
-        /// The next chunk that is wanted.
-        next: u64,
+        /// The records, ascending by key. They hold what the floor says, too.
+        items: Vec<Item>,
+        /// Where to go on; `None` if this is the last page. A page without records may have one behind it.
+        next: Option<Slice>,
     }
     /// The start is recorded, synced.
     0x8d HelloIs {

@@ -108,8 +108,14 @@ pub fn requests() -> Vec<Request> {
             floor: Floor { round: 5, dots: context(), stamp: Stamp(1000) },
         }
         .into(),
-        Transfer { job: 8, keyspace, partition, chunk: 3, last: true, items: vec![item("a")] }
-            .into(),
+        Transfer {
+            keyspace,
+            partition,
+            start: "a".into(),
+            beyond: Some(context()),
+            bytes_max: 1 << 18,
+        }
+        .into(),
         Hello { session: 6, nonce: 1 << 50 }.into(),
     ]
 }
@@ -157,7 +163,7 @@ pub fn answers() -> Vec<Answer> {
         HintStored { bytes: 4096 }.into(),
         SeenIs { seen: context(), hinted: Context::new() }.into(),
         FloorSet {}.into(),
-        Transferred { next: 4 }.into(),
+        Transferred { items: vec![item("a")], next: Some("b".into()) }.into(),
         HelloIs { known: 5 }.into(),
         Failed { failure: Failure::StaleEpoch { current: Epoch(13) } }.into(),
     ]

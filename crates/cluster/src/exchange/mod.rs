@@ -3,8 +3,16 @@
 //! Always on, in small steps: a node compares one partition after the other with one owner after the other, one exchange at a time. When
 //! one is complete, all that the peer had seen at its start is seen here; so a replica whose disk was lost is complete again once it
 //! has compared a partition with all its other owners.
+//!
+//! Digests count what is stored, so they say nothing of deletes. Where the peer has seen dots that were not seen here, what it knows to be
+//! replaced is [brought](pages) before all is compared. So this holds at every owner: a dot that it has seen is stored, or the context of
+//! the key's record has it, or the floor. Else a replica could know by hearsay of a delete that it does not speak for, a third one could learn
+//! of it from this one and still store what was deleted, and a round would take that for the proof that nobody does.
 
 mod compare;
+mod pages;
+#[cfg(test)]
+mod tests;
 
 use crate::clock::Context;
 use crate::codec::message::{
@@ -51,6 +59,8 @@ struct Exchange {
     told: u64,
     /// A key could not be told.
     incomplete: bool,
+    /// What was replaced was brought, and everything is compared after that.
+    brought: bool,
     done: Done,
 }
 
@@ -76,6 +86,7 @@ impl Node {
             differing: VecDeque::new(),
             told: 0,
             incomplete: false,
+            brought: false,
             done: Box::new(done),
         });
         let seen = Seen { keyspace, partition, round: 0, stamp: crate::clock::Stamp::ZERO };
@@ -97,7 +108,7 @@ impl Exchange {
         }
         match node.replica().search_next(self.keyspace, self.partition, &mut self.search) {
             Ok(Some(ranges)) => self.compare(node, ranges),
-            Ok(None) => self.finish(node),
+            Ok(None) => self.searched(node),
             Err(_) => self.end(node, Ended::Partial),
         }
     }
@@ -189,15 +200,31 @@ impl Exchange {
         });
     }
 
+    /// All was compared. If the peer has seen more, and what it did not see stored may have been replaced, that is brought first.
+    fn searched(mut self: Box<Self>, node: &Arc<Node>) {
+        let whole = !self.incomplete && self.search.skipped().is_empty();
+        if !whole {
+            return self.end(node, Ended::Partial);
+        }
+        // Where the last writer wins a delete is stored like a value, and compared like one.
+        if self.brought || self.mode == Mode::LastWriterWins {
+            return self.finish(node);
+        }
+        self.brought = true;
+        match node.replica().seen_less_than(self.keyspace, self.partition, &self.theirs) {
+            Ok(None) => self.finish(node),
+            Ok(Some(known)) => self.bring(node, known, Slice::default()),
+            Err(_) => self.end(node, Ended::Partial),
+        }
+    }
+
     fn finish(self: Box<Self>, node: &Arc<Node>) {
         let (keyspace, partition) = (self.keyspace, self.partition);
-        let whole = !self.incomplete && self.search.skipped().is_empty();
         let owners = node.view().owners(keyspace, partition).to_vec();
-        let noted = whole
-            && node
-                .replica()
-                .note_exchange(keyspace, partition, self.peer, &self.theirs, &owners)
-                .is_ok();
+        let noted = node
+            .replica()
+            .note_exchange(keyspace, partition, self.peer, &self.theirs, &owners)
+            .is_ok();
         let differing = self.told;
         self.end(node, if noted { Ended::Complete { differing } } else { Ended::Partial });
     }

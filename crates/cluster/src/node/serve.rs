@@ -3,7 +3,7 @@
 use super::{Node, View};
 use crate::codec::message::{
     Answer, Applied, Apply, Digested, Digests, Failed, Page, Pong, Read, Records, Request, Scan,
-    Stored, Wanted,
+    Stored, Transfer, Transferred, Wanted,
 };
 use crate::transport::{Detail, Failure, Incoming, NotUnderstood, Responder, Service};
 use base::KeyspaceId;
@@ -44,6 +44,7 @@ impl Node {
             Request::Digests(digests) => self.compare(&view, &digests).map(Answer::from),
             Request::Seen(seen) => self.tell_seen(&view, &seen).map(Answer::from),
             Request::SetFloor(set) => self.set_floor(&view, &set).map(Answer::from),
+            Request::Transfer(transfer) => self.tell_page(&view, &transfer).map(Answer::from),
             Request::Scan(scan) => self.answer_scan(&view, &scan).map(Answer::from),
             _ => Err(NotUnderstood::Kind.into()),
         };
@@ -86,6 +87,12 @@ impl Node {
     fn compare(&self, view: &View, digests: &Digests) -> Result<Digested, Failure> {
         self.check_owner(view, digests.keyspace, digests.partition)?;
         Ok(Digested { ranges: self.replica().compare(digests)? })
+    }
+
+    /// Also of a replica that is not complete: it tells what it has.
+    fn tell_page(&self, view: &View, asked: &Transfer) -> Result<Transferred, Failure> {
+        self.check_owner(view, asked.keyspace, asked.partition)?;
+        self.replica().transfer(asked)
     }
 
     pub(crate) fn check_ready(&self) -> Result<(), Failure> {

@@ -136,6 +136,7 @@ impl Clients {
             is_quorum,
             is_ordered: 2 * owners_min > owners,
             outcome: Outcome::Unknown,
+            was_lost: false,
         };
         let written = self.history.begin(written);
         client.waits = Some((number, now, Waits::Write { written }));

@@ -1,5 +1,6 @@
 //! What breaks, and when.
 
+use super::history::Left;
 use super::world::{World, below};
 use base::rng::Rng;
 use cluster::NodeId;
@@ -27,10 +28,10 @@ impl Faults {
         Faults { disks, rng: Rng::new(rng.next_u64()), tally: Tally::default() }
     }
 
-    /// Something may break or be mended: every 0.3 seconds or so.
-    pub(super) fn turn(&mut self, world: &mut World) -> Result<(), String> {
+    /// Something may break or be mended: every 0.3 seconds or so. If a disk was lost, what others had then.
+    pub(super) fn turn(&mut self, world: &mut World) -> Result<Option<Left>, String> {
         if self.rng.below(60) > 0 {
-            return Ok(());
+            return Ok(None);
         }
         let count = world.hosts.len();
         let at = below(&mut self.rng, count);
@@ -45,9 +46,9 @@ impl Faults {
             10 => (0..count).try_for_each(|at| world.start(at))?,
             11 => self.set_clock(world, at),
             12 => world.back_up(at),
-            _ => self.lose_disk(world, at)?,
+            _ => return self.lose_disk(world, at),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Two groups that do not see each other.
@@ -86,14 +87,16 @@ impl Faults {
     }
 
     /// Only where everything is whole: then each write that two owners have synced is left.
-    fn lose_disk(&mut self, world: &mut World, at: usize) -> Result<(), String> {
-        if self.disks && world.is_whole() {
-            match world.lose_disk(at)? {
-                true => self.tally.rollbacks += 1,
-                false => self.tally.wipes += 1,
-            }
+    fn lose_disk(&mut self, world: &mut World, at: usize) -> Result<Option<Left>, String> {
+        if !self.disks || !world.is_whole() {
+            return Ok(None);
         }
-        Ok(())
+        let left = world.left_without(at)?;
+        match world.lose_disk(at)? {
+            true => self.tally.rollbacks += 1,
+            false => self.tally.wipes += 1,
+        }
+        Ok(Some(left))
     }
 
     /// Half a second of error always, an hour sometimes.

@@ -37,7 +37,12 @@ pub(super) struct Written {
     /// W of it is enough that of two such writes, one after the other, the later wins: more than half of the owners.
     pub(super) is_ordered: bool,
     pub(super) outcome: Outcome,
+    /// One owner was enough for it, and the disk of the only one that had it was lost: it is promised to nobody any more.
+    pub(super) was_lost: bool,
 }
+
+/// What other owners had when a disk was lost: dots that they stored or knew to be replaced, and the greatest stamp.
+pub(super) type Left = BTreeMap<Place, (Context, Stamp)>;
 
 /// True if one of these dots is there.
 fn shows(answered: &Answered, dots: &Context) -> bool {
@@ -60,8 +65,6 @@ pub(super) struct History {
     /// What each client saw last of each key by monotonic reads.
     last_seen: BTreeMap<(usize, Place), LastSeen>,
     pub(super) checks: u64,
-    /// A disk may be lost: what one owner alone has synced may be gone.
-    pub(super) disks_are_lost: bool,
 }
 
 impl History {
@@ -79,6 +82,24 @@ impl History {
     fn of(&self, place: &Place) -> impl Iterator<Item = &Written> {
         let numbers = self.by_place.get(place).map_or(&[][..], Vec::as_slice);
         numbers.iter().map(|number| &self.writes[*number])
+    }
+
+    /// A disk was lost. A write for which one owner was enough is lost with it, if nobody else has it. Of one that is under way nobody knows
+    /// where it is.
+    pub(super) fn note_loss(&mut self, left: &Left) {
+        for write in self.writes.iter_mut().filter(|write| write.owners_min == 1) {
+            let left = left.get(&write.place);
+            write.was_lost |= match &write.outcome {
+                Outcome::Acknowledged { stamp, .. } if write.place.0 == LAST => {
+                    left.is_none_or(|(_, newest)| newest < stamp)
+                }
+                Outcome::Acknowledged { dot, .. } => {
+                    left.is_none_or(|(dots, _)| !dots.contains(*dot))
+                }
+                Outcome::Unknown => true,
+                Outcome::Refused => false,
+            };
+        }
     }
 
     /// Looks at a quorum read that began at `begun`, of `client` if it was a monotonic one.
@@ -209,7 +230,10 @@ impl History {
         for (write, dot) in acknowledged {
             let is_there = versions.iter().any(|version| version.dot == dot);
             let replaced = self.is_replaced(place, dot);
-            if write.value.is_some() && !is_there && !replaced && self.is_durable(write) {
+            if write.was_lost {
+                continue;
+            }
+            if write.value.is_some() && !is_there && !replaced {
                 return Err(format!("lost: {write:?}\nthere is {answered:?}"));
             }
             if let Some(back) = versions.iter().find(|version| write.replaces.contains(version.dot))
@@ -224,7 +248,7 @@ impl History {
         let newest = answered.record.versions().first();
         let stamp = newest.map_or(Stamp::ZERO, |version| version.stamp);
         let now = newest.and_then(|version| version.value.as_ref());
-        for write in self.of(place).filter(|write| self.is_durable(write)) {
+        for write in self.of(place).filter(|write| !write.was_lost) {
             let Outcome::Acknowledged { stamp: acknowledged, .. } = &write.outcome else {
                 continue;
             };
@@ -252,9 +276,5 @@ impl History {
             Some(later) => Err(format!("{winner:?} won over a later write {later:?}")),
             None => Ok(()),
         }
-    }
-
-    fn is_durable(&self, write: &Written) -> bool {
-        write.owners_min > 1 || !self.disks_are_lost
     }
 }

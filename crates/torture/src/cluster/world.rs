@@ -1,15 +1,18 @@
 //! Nodes on disks in memory, a network that breaks, virtual time: all of it from one seed.
 
+use super::history::Left;
+use base::Slice;
 use base::clock::Clock;
 use base::rng::Rng;
 use cluster::clock::Actor;
+use cluster::layout;
 use cluster::node::{Node, NodeOptions, Parts, Policy, View};
-use cluster::record::{Bounds, Mode};
+use cluster::record::{Bounds, Mode, Record};
 use cluster::runtime::{Runtime, SimRuntime, Task, TimerId};
 use cluster::transport::{InProcess, Limits, Link};
 use cluster::{KeyspaceId, NodeId};
 use lsm::executor::ManualExecutor;
-use lsm::{Db, Leveled, Options};
+use lsm::{Db, KeyspaceOptions, Leveled, Options};
 use ring::Member;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -195,6 +198,23 @@ impl World {
         self.hosts.iter().all(is_whole)
     }
 
+    /// What all others have on their disks.
+    pub(super) fn left_without(&self, lost: usize) -> Result<Left, String> {
+        let mut left = Left::new();
+        for (at, host) in self.hosts.iter().enumerate() {
+            let Some(node) = host.node.as_ref().filter(|_| at != lost) else { continue };
+            for id in [SIBLINGS, LAST] {
+                for (key, record) in records(node.db(), id).map_err(|error| error.to_string())? {
+                    let versions = record.versions().iter().map(|version| version.dot);
+                    let known = record.context().union(&versions.collect());
+                    let (dots, stamp) = left.entry((id, key)).or_default();
+                    (*dots, *stamp) = (dots.union(&known), record.stamp().max(*stamp));
+                }
+            }
+        }
+        Ok(left)
+    }
+
     /// Machines that run.
     pub(super) fn up(&self) -> Vec<usize> {
         (0..self.hosts.len()).filter(|at| self.hosts[*at].node.is_some()).collect()
@@ -237,6 +257,21 @@ fn options() -> Options {
         .disk_reserve_bytes(0)
         .sync_interval(Duration::from_secs(3600))
         .compaction(leveled)
+}
+
+/// All that a database stores of a keyspace, as it is stored.
+fn records(db: &Db, id: KeyspaceId) -> lsm::Result<Vec<(Slice, Record)>> {
+    let keyspace = db.keyspace(format!("k-{id}"), KeyspaceOptions::default())?;
+    let mut records = Vec::new();
+    for pair in keyspace.iter() {
+        let (stored_key, value) = pair?;
+        let (Some((_, key)), Ok(record)) = (layout::split(&stored_key), Record::decode(&value))
+        else {
+            continue;
+        };
+        records.push((Slice::copy_from(key), record));
+    }
+    Ok(records)
 }
 
 /// Gives the background work of a database its turn, again and again while the database is there.

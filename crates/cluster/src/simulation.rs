@@ -1,0 +1,183 @@
+//! For tests: a few nodes on disks in memory, on virtual time. Nothing is done by itself: exchanges and rounds are begun by the test.
+
+use crate::clock::{Actor, Context, Stamp};
+use crate::codec::message::{Op, Written};
+use crate::coordinator::WriteOptions;
+use crate::exchange::Ended;
+use crate::node::{Node, NodeOptions, Parts, Policy, View};
+use crate::record::{Bounds, Mode, Record};
+use crate::runtime::{Runtime, SimRuntime};
+use crate::transport::{Failure, InProcess, Limits, Link};
+use base::KeyspaceId;
+use base::sync::Mutex;
+use base::sync::atomic::{AtomicU64, Ordering};
+use lsm::executor::ManualExecutor;
+use lsm::{Db, Options};
+use ring::{Member, NodeId, Partition};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use vfs::{CrashProfile, MemFs};
+
+/// Writes stay side by side.
+pub(crate) const SIBLINGS: KeyspaceId = KeyspaceId(1);
+const CLUSTER: u64 = 0xc1;
+/// Longer than any test: what nodes do by themselves they do not begin.
+const NEVER_MICROS: u64 = 1 << 50;
+const PATIENCE_MICROS: u64 = 60_000_000;
+
+/// The nodes, and the network between them.
+pub(crate) struct Sim {
+    pub(crate) runtime: Arc<SimRuntime>,
+    pub(crate) network: Arc<InProcess>,
+    view: Arc<View>,
+    hosts: BTreeMap<NodeId, Host>,
+    actors: Arc<AtomicU64>,
+    starts: u64,
+}
+
+struct Host {
+    fs: MemFs,
+    node: Option<Arc<Node>>,
+    jobs: Arc<ManualExecutor>,
+}
+
+impl Sim {
+    /// Nodes `1..=count`, with keys of three owners in so many partitions.
+    pub(crate) fn new(count: u64, partitions: u32) -> Sim {
+        let runtime = SimRuntime::new(7);
+        let network = InProcess::new(Arc::clone(&runtime) as _, 11, Limits::default());
+        network.set_links(Link::near());
+        let members: Vec<Member> = (1..=count).map(|n| Member::new(n, 1, "z")).collect();
+        let policy = Policy {
+            name: "siblings".into(),
+            replicas: 3,
+            mode: Mode::Siblings,
+            bounds: Bounds::default(),
+        };
+        let keyspaces = BTreeMap::from([(SIBLINGS, policy)]);
+        let view = View::new(CLUSTER, partitions, &members, keyspaces).expect("members are fine");
+        let (hosts, actors) = (BTreeMap::new(), Arc::default());
+        let mut sim = Sim { runtime, network, view: Arc::new(view), hosts, actors, starts: 0 };
+        for member in members {
+            sim.open(member.id, MemFs::new(), true);
+        }
+        sim.runtime.run_for(1_000_000);
+        sim
+    }
+
+    fn open(&mut self, id: NodeId, fs: MemFs, new_cluster: bool) {
+        self.starts += 1;
+        let jobs = ManualExecutor::new();
+        let options = Options::default()
+            .memtable_size_bytes(64 << 10)
+            .block_cache_bytes(0)
+            .block_size_bytes(512)
+            .log_segment_bytes(64 << 10)
+            .disk_reserve_bytes(0);
+        let db = Db::builder("/node")
+            .options(options)
+            .fs(Arc::new(fs.clone()))
+            .clock(Arc::clone(&self.runtime) as _)
+            .executor(Arc::clone(&jobs) as _)
+            .seed(self.starts)
+            .open()
+            .expect("the disk is whole");
+        let actors = Arc::clone(&self.actors);
+        let parts = Parts {
+            runtime: Arc::clone(&self.runtime) as Arc<dyn Runtime>,
+            transport: Arc::clone(&self.network) as _,
+            db,
+            actors: Arc::new(move || Actor(actors.fetch_add(1, Ordering::Relaxed) + 1)),
+            view: Arc::clone(&self.view),
+        };
+        let mut options = NodeOptions::new(CLUSTER, id).new_cluster(new_cluster).nonce(self.starts);
+        options.exchange_micros = NEVER_MICROS;
+        options.round_micros = NEVER_MICROS;
+        options.hints_bytes_max = 0;
+        let node = Node::open(parts, options).expect("it starts");
+        self.hosts.insert(id, Host { fs, node: Some(node), jobs });
+    }
+
+    /// A node by its number.
+    pub(crate) fn node(&self, n: u64) -> &Arc<Node> {
+        self.hosts[&NodeId(n)].node.as_ref().expect("it runs")
+    }
+
+    /// Cuts the power of a node, and starts it again with its disk, or with an empty one.
+    pub(crate) fn restart(&mut self, n: u64, lose_disk: bool) {
+        let id = NodeId(n);
+        let Some(host) = self.hosts.remove(&id) else { return };
+        if let Some(node) = host.node {
+            node.stop();
+        }
+        let kept = host.fs.crash(CrashProfile::Strict, n);
+        self.open(id, if lose_disk { MemFs::new() } else { kept }, false);
+        self.runtime.run_for(1_000_000);
+    }
+
+    /// Lets only these see each other.
+    pub(crate) fn connect(&self, groups: &[&[u64]]) {
+        self.network.mend_all();
+        let groups: Vec<Vec<NodeId>> =
+            groups.iter().map(|group| group.iter().copied().map(NodeId).collect()).collect();
+        self.network.partition(&groups.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    }
+
+    /// Waits for what a callback is told.
+    pub(crate) fn wait<T: Send + 'static>(&self, begin: impl FnOnce(Arc<Mutex<Option<T>>>)) -> T {
+        let told = Arc::new(Mutex::new(None));
+        begin(Arc::clone(&told));
+        let jobs = || self.hosts.values().for_each(|host| host.jobs.run_all());
+        let ended = self.runtime.run_until(PATIENCE_MICROS, &mut || {
+            jobs();
+            told.lock().is_some()
+        });
+        assert!(ended, "it does not end");
+        told.lock().take().expect("it has ended")
+    }
+
+    /// Writes at a node.
+    pub(crate) fn write(
+        &self,
+        n: u64,
+        key: &str,
+        value: Option<&str>,
+        replaces: &Context,
+        owners_min: usize,
+    ) -> Result<Written, Failure> {
+        let op = Op {
+            key: key.into(),
+            value: value.map(Into::into),
+            expires_micros: 0,
+            replaces: replaces.clone(),
+            after: Stamp::ZERO,
+        };
+        let options = WriteOptions { owners_min, sloppy: false, timeout_micros: 1_000_000 };
+        self.wait(|told| {
+            self.node(n).write(SIBLINGS, vec![op], options, move |mut results| {
+                *told.lock() = results.pop();
+            });
+        })
+    }
+
+    /// One exchange of a node with another one.
+    pub(crate) fn exchange(&self, n: u64, with: u64, key: &str) -> Ended {
+        let partition = self.partition_of(key);
+        self.wait(|told| {
+            self.node(n).exchange(SIBLINGS, partition, NodeId(with), move |_, ended| {
+                *told.lock() = Some(ended);
+            });
+        })
+    }
+
+    /// What a node has of a key, also if it is not complete.
+    pub(crate) fn held(&self, n: u64, key: &str) -> Option<Record> {
+        let partition = self.partition_of(key);
+        let read = self.node(n).replica().read_any(SIBLINGS, partition, key.as_bytes());
+        read.expect("it can be read")
+    }
+
+    pub(crate) fn partition_of(&self, key: &str) -> Partition {
+        self.view.ring().partition_of(key.as_bytes())
+    }
+}
