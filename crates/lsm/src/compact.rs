@@ -12,6 +12,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// What makes new tables of the inputs of a task.
+pub(crate) type Merge<'m> = dyn Fn(&Task, &Job<'_>) -> Result<Vec<TableMeta>> + 'm;
+
 impl Engine {
     /// Hands all compactions that the policy of `tree` asks for, and that can run beside those running, to the executor.
     pub(crate) fn schedule_compactions(self: &Arc<Self>, tree: &Arc<Tree>) {
@@ -19,7 +22,7 @@ impl Engine {
             let tree = Arc::clone(tree);
             self.submit("compaction", Priority::Low, move |engine| {
                 // A job that is dropped unrun at shutdown leaves its task behind; the database is closing then.
-                let done = engine.run_task(&tree, &task);
+                let done = engine.run_task(&tree, &task, &compaction::run);
                 tree.compactions.lock().running.retain(|t| *t != task);
                 match done {
                     Ok(()) => {
@@ -77,8 +80,8 @@ impl Engine {
         }
     }
 
-    /// Runs `task`, installs what it made, and tells of it.
-    fn run_task(self: &Arc<Self>, tree: &Tree, task: &Task) -> Result<()> {
+    /// Runs `task` by `merge`, installs what it made, and tells of it.
+    fn run_task(self: &Arc<Self>, tree: &Tree, task: &Task, merge: &Merge<'_>) -> Result<()> {
         if self.is_closing() {
             return Err(Error::Closed);
         }
@@ -93,7 +96,7 @@ impl Engine {
             output_level: task.output_level as u32,
             reason: task.reason,
         });
-        let made = self.merge_and_install(tree, task);
+        let made = self.merge_and_install(tree, task, merge);
         let made = made.inspect_err(|e| self.note_damage(e, Some(tree.id)));
         self.events.push(|| {
             let (outputs, output_bytes) = made.as_ref().map_or((0, 0), |&made| made);
@@ -110,11 +113,16 @@ impl Engine {
     }
 
     /// Returns the number of tables made and their bytes.
-    fn merge_and_install(&self, tree: &Tree, task: &Task) -> Result<(usize, u64)> {
+    fn merge_and_install(
+        &self,
+        tree: &Tree,
+        task: &Task,
+        merge: &Merge<'_>,
+    ) -> Result<(usize, u64)> {
         let outputs = match task.kind {
             TaskKind::Merge => {
                 let target = task.target_table_bytes;
-                self.with_job(tree, task.output_level, target, |job| compaction::run(task, job))?
+                self.with_job(tree, task.output_level, target, |job| merge(task, job))?
             }
             TaskKind::Move | TaskKind::Drop => Vec::new(),
         };
@@ -214,20 +222,23 @@ impl Engine {
         // What is written from now on is written by the rules of now.
         let first_new = FileNum(self.next_file.load(Ordering::Relaxed));
         let policy = &tree.options.compaction;
-        while self.run_by_hand(tree, |view| policy.pick_range(view, lower, upper))? {}
+        let by_range = |view: &compaction::View<'_>| policy.pick_range(view, lower, upper);
+        while self.run_by_hand(tree, by_range, &compaction::run)? {}
         for file in self.tables_with_old_versions(tree, lower, upper)? {
             if file < first_new {
-                self.run_by_hand(tree, |view| policy.pick_rewrite(view, file))?;
+                let rewrite = |view: &compaction::View<'_>| policy.pick_rewrite(view, file);
+                self.run_by_hand(tree, rewrite, &compaction::run)?;
             }
         }
         Ok(())
     }
 
-    /// Runs what `pick` chooses, on this thread; false if that is nothing.
-    fn run_by_hand(
+    /// Runs what `pick` chooses by `merge`, on this thread; false if that is nothing.
+    pub(crate) fn run_by_hand(
         self: &Arc<Self>,
         tree: &Arc<Tree>,
         pick: impl Fn(&compaction::View<'_>) -> Option<Task>,
+        merge: &Merge<'_>,
     ) -> Result<bool> {
         self.health.check_writable()?;
         // One manual compaction at a time, and none in the background meanwhile.
@@ -247,7 +258,7 @@ impl Engine {
             Some(task)
         });
         let Some(task) = task else { return self.health.check_writable().map(|()| false) };
-        let done = self.run_task(tree, &task);
+        let done = self.run_task(tree, &task, merge);
         tree.compactions.lock().running.retain(|t| *t != task);
         self.event.notify();
         done.map(|()| true)

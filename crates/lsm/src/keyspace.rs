@@ -10,7 +10,7 @@ use base::checksum::key_hash;
 use base::limits::{self, WriteLimits};
 use base::sync::atomic::Ordering;
 use base::{Result, SeqNo, Slice, ValueKind};
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 /// One ordered key space of a database, with a tree of its own and the log shared with the others.
@@ -308,6 +308,26 @@ impl Keyspace {
         let (lower, upper) = range.bounds();
         check_range(lower, upper)?;
         self.handle.engine.compact_range(&self.tree, lower, upper)
+    }
+
+    /// Keys of which something may be in damaged blocks, as far as [damage](crate::Db::damage) is known; ranges may overlap. Reads the tables
+    /// that are damaged, and nothing if none is.
+    ///
+    /// # Errors
+    /// [`Error::Io`](base::Error::Io), [`Error::Closed`](base::Error::Closed).
+    pub fn damaged_ranges(&self) -> Result<Vec<RangeInclusive<Slice>>> {
+        self.handle.engine.damaged_ranges(&self.tree)
+    }
+
+    /// Gives up what is in damaged blocks: rewrites their tables without them, on this thread, so that all keys can be read and compacted
+    /// again. Returns the number of tables. For who can bring from elsewhere what was lost: until then keys in `given_up`, which are those
+    /// of [`damaged_ranges`](Self::damaged_ranges), may show older values, or deleted ones.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](base::Error::InvalidArgument) if more is damaged than was given up; then that is left as it is. The failure of the
+    /// rewrite; nothing else is lost.
+    pub fn cut_damage(&self, given_up: &[RangeInclusive<Slice>]) -> Result<usize> {
+        self.handle.engine.cut_damage(&self.tree, given_up)
     }
 
     /// Writes ascending pairs straight into table files; all of them appear at once, or none.

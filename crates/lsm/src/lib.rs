@@ -10,6 +10,7 @@
 //! | `recover`, `begin`, `close` | open, the first change after it, close |
 //! | `ingest`, `checkpoint`, `verify`, `scrub` | whole tables in, whole database out, every byte checked |
 //! | `salvage` | what can be read of a damaged database becomes a new one |
+//! | `heal` | damaged blocks leave the tree of a database in use |
 //! | `executor`, `event`, `stall`, `health` | threads or manual steps, waiting, back-pressure, states after a failure |
 //! | `listener` | what is told of all that |
 //!
@@ -32,6 +33,7 @@ mod event;
 pub mod executor;
 mod files;
 mod flush;
+mod heal;
 mod health;
 mod ingest;
 mod ingest_output;

@@ -5,7 +5,7 @@ mod support;
 
 use lsm::clock::{Clock, ManualClock};
 use lsm::executor::ManualExecutor;
-use lsm::{Db, Error, Options, VerifyOptions};
+use lsm::{Db, Error, Options, Slice, VerifyOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -222,4 +222,57 @@ fn nothing_is_scrubbed_unasked() {
     }
     assert_eq!(db.metrics().scrub_bytes_read, 0);
     assert!(db.damage().is_empty());
+}
+
+#[test]
+fn damage_is_cut_out_once_it_is_given_up() {
+    let (fs, table) = damaged(&options());
+    let (db, executor, _) = open(&fs, options());
+    let keyspace = db.default_keyspace();
+    assert!(keyspace.damaged_ranges().unwrap().is_empty(), "nobody has met it");
+    assert!(db.get(key(0)).is_err());
+    db.put(key(1), "newer").unwrap();
+    db.flush().unwrap();
+    let lost = keyspace.damaged_ranges().unwrap();
+    let is_lost = |i: u32| lost.iter().any(|range| range.contains(&Slice::from(key(i).as_str())));
+    let count = (0..100).filter(|i| is_lost(*i)).count();
+    assert!(is_lost(0) && is_lost(1) && count < 10, "{lost:?}");
+    assert!(db.compact_range(..).unwrap_err().is_corruption());
+    let refused = keyspace.cut_damage(&[]).unwrap_err();
+    assert!(matches!(refused, Error::InvalidArgument { .. }), "{refused}");
+    assert!(tables(&fs).contains(&table), "nothing is given up by itself");
+    assert_eq!(keyspace.cut_damage(&lost).unwrap(), 1);
+    executor.run_all();
+    assert!(!tables(&fs).contains(&table));
+    assert!(keyspace.damaged_ranges().unwrap().is_empty());
+    // What was lost is gone, all else is as it was.
+    for i in 0..100 {
+        match db.get(key(i)).unwrap() {
+            Some(value) if i == 1 => assert_eq!(value, "newer"),
+            Some(value) => assert_eq!(value[0], i as u8),
+            None => assert!(is_lost(i) && i != 1, "{i}"),
+        }
+    }
+    db.compact_range(..).unwrap();
+    db.verify().unwrap();
+    db.close().unwrap();
+    let (db, _, _) = open(&fs, options());
+    assert_eq!(db.range(..).count(), 100 - count + 1);
+    db.verify().unwrap();
+}
+
+#[test]
+fn a_table_without_an_index_is_given_up_whole() {
+    let (fs, table) = damaged(&options());
+    let len = fs.read_file(&table).unwrap().len() as u64;
+    fs.flip_bit(&table, len - 20, 1).unwrap();
+    let (db, _, _) = open(&fs, options());
+    let keyspace = db.default_keyspace();
+    let failed = (0..100).filter(|&i| db.get(key(i)).is_err()).count();
+    let lost = keyspace.damaged_ranges().unwrap();
+    let is_lost = |i: &u32| lost.iter().any(|range| range.contains(&Slice::from(key(*i).as_str())));
+    assert!(failed > 10 && (0..100).filter(is_lost).count() == failed, "{failed} {lost:?}");
+    assert_eq!(keyspace.cut_damage(&lost).unwrap(), 1);
+    assert_eq!(db.range(..).count(), 100 - failed);
+    db.verify().unwrap();
 }
