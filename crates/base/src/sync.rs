@@ -52,6 +52,15 @@ pub use plain::{
     WaitTimeoutResult, atomic, thread,
 };
 
+#[cfg(not(any(loom, shuttle)))]
+pub mod crowd;
+
+/// As without a checker, to which all condition variables are the same.
+#[cfg(any(loom, shuttle))]
+pub mod crowd {
+    pub use super::checked::{Condvar, Mutex, MutexGuard};
+}
+
 /// For code that never calls out while it holds its lock: `shuttle` leaves it alone, `loom` does not.
 pub mod leaf {
     #[cfg(loom)]

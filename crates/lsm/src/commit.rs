@@ -164,14 +164,18 @@ impl Engine {
         let Some(wait_for) = self.append(payload, trees, durability, condition)? else {
             return Ok(false);
         };
-        if let Some(lsn) = wait_for {
-            self.sync_log(lsn)?;
+        if let Some((lsn, last)) = wait_for {
+            self.segments.log()?.sync(lsn).map_err(|e| self.sync_failed(e))?;
+            // One of those that a sync served publishes for all; not the one that synced, which wakes the others first.
+            if self.visible() < last {
+                self.commits.publish(self.segments.log()?.synced());
+            }
         }
         Ok(true)
     }
 
-    /// Appends to log and memtables. Returns the log position whose sync makes the write visible, if it has to wait for
-    /// one; the outer `None` if the condition does not hold.
+    /// Appends to log and memtables. Returns the log position whose sync makes the write visible, and its last sequence number, if it has
+    /// to wait for one; the outer `None` if the condition does not hold.
     #[expect(clippy::option_option, reason = "refused, done, done but for a sync")]
     fn append(
         self: &Arc<Self>,
@@ -179,7 +183,7 @@ impl Engine {
         trees: &[Arc<Tree>],
         durability: Durability,
         condition: Option<Condition<'_>>,
-    ) -> Result<Option<Option<Lsn>>> {
+    ) -> Result<Option<Option<(Lsn, SeqNo)>>> {
         loop {
             let mut commit = self.commits.lock();
             self.health.check_writable()?;
@@ -231,7 +235,7 @@ impl Engine {
             if self.segments.wants_spare() {
                 self.queue_spare();
             }
-            return Ok(Some((self.visible() < last).then_some(synced)));
+            return Ok(Some((self.visible() < last).then_some((synced, last))));
         }
     }
 
@@ -300,13 +304,15 @@ impl Engine {
     /// Makes everything up to `lsn` durable and publishes what waited for it.
     pub(crate) fn sync_log(&self, lsn: Lsn) -> Result<()> {
         let log = self.segments.log()?;
-        if let Err(e) = log.sync(lsn) {
-            self.health.stop_writes(&e);
-            self.event.notify();
-            return Err(e);
-        }
+        log.sync(lsn).map_err(|e| self.sync_failed(e))?;
         self.commits.publish(log.synced());
         Ok(())
+    }
+
+    fn sync_failed(&self, e: Error) -> Error {
+        self.health.stop_writes(&e);
+        self.event.notify();
+        e
     }
 
     /// Makes durable every write acknowledged before the call.

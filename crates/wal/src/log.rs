@@ -9,7 +9,7 @@ mod writer;
 
 use base::sync::atomic::{AtomicU64, Ordering};
 
-use base::sync::{Condvar, Mutex};
+use base::sync::Mutex;
 use base::{Error, FileNum, Result, limits};
 
 use crate::record::Kind;
@@ -75,8 +75,6 @@ pub struct SegmentInfo {
 pub struct Log {
     writer: Mutex<Writer>,
     turn: Mutex<Turn>,
-    /// Signalled whenever a leader is done; waiters hold `turn`.
-    done: Condvar,
     /// Position behind the last record. Stored under `writer`, after the bytes are in the file.
     end: AtomicU64,
     /// Everything below is durable. Stored by the leader alone.
@@ -112,7 +110,6 @@ impl Log {
             end: AtomicU64::new(writer.end()),
             writer: Mutex::new(writer),
             turn: Mutex::default(),
-            done: Condvar::new(),
             synced: AtomicU64::new(synced),
         })
     }

@@ -98,7 +98,7 @@ pub const ALL: &[&str] = &[
     "sync failed after a failed append",
     "sync of the log failed",
     "sync over several segments",
-    "sync waited for the one under way",
+    "sync waited for other callers",
     "synced position stated already",
     "table ends with a range tombstone",
     "table left to nobody",
