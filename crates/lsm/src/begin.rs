@@ -8,9 +8,10 @@
 //! was closed from one whose last edits are gone.
 
 use crate::engine::Engine;
-use crate::recover::{Recovered, manifest_options, sync_parents};
+use crate::recover::{manifest_options, sync_parents};
+use crate::replay::Recovered;
 use base::sync::atomic::Ordering;
-use base::{Error, FileName, FileNum, IoContext, Result, SeqNo};
+use base::{Error, FileName, FileNum, IoContext, Result};
 use manifest::{Manifest, State, TableChanges, VersionEdit};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -60,11 +61,12 @@ impl Engine {
         let Recovered { replayed, last_seq, tables } = recovered;
         let unflushed = self.all_trees().iter().any(|t| t.view().first_lsn().is_some());
         let kept = if unflushed { replayed.segments } else { Vec::new() };
+        let not_closed = self.not_closed(&kept);
         if unflushed || !tables.is_empty() {
             // The tail may be in the page cache only, after a kill; what is exposed must be durable.
             base::probe!("replayed segments kept");
             if !base::planted::is(15) {
-                wal::make_durable(&*self.fs, &self.dir, &kept)?;
+                wal::make_durable(&*self.fs, &self.dir, &not_closed, replayed.synced)?;
             }
         }
         let first = self.first_segment(&mut pending)?;
@@ -72,7 +74,12 @@ impl Engine {
             let state = &self.manifest.lock().state;
             (state.db_id, Lsn(replayed.next.0.max(state.next_lsn)))
         };
-        let edit = self.opening_edit(&kept, first.num(), start, last_seq, tables.clone());
+        let edit = VersionEdit {
+            last_seq: Some(last_seq),
+            next_lsn: Some(start.0),
+            tables: tables.clone(),
+            ..self.segments_edit(&kept, &not_closed, first.num())
+        };
         if let Err(e) = self.apply_edit(&edit, |state| self.install_recovered(state, &tables)) {
             // It may be listed all the same.
             *pending = Some(first);
@@ -102,6 +109,13 @@ impl Engine {
         Ok(())
     }
 
+    /// Those of `segments` of which the manifest does not say how they ended: the others are durable.
+    fn not_closed(&self, segments: &[ClosedSegment]) -> Vec<ClosedSegment> {
+        let listed = &self.manifest.lock().state.segments;
+        let is_closed = |s: &ClosedSegment| listed.get(&s.num).is_some_and(|l| l.closed.is_some());
+        segments.iter().filter(|s| !is_closed(s)).copied().collect()
+    }
+
     fn first_segment(&self, pending: &mut Option<PreparedSegment>) -> Result<PreparedSegment> {
         match pending.take() {
             Some(prepared) => Ok(prepared),
@@ -109,32 +123,20 @@ impl Engine {
         }
     }
 
-    fn opening_edit(
+    /// The log consists of `kept` and `first` from now on.
+    fn segments_edit(
         &self,
         kept: &[ClosedSegment],
+        not_closed: &[ClosedSegment],
         first: FileNum,
-        start: Lsn,
-        last_seq: SeqNo,
-        tables: Vec<TableChanges>,
     ) -> VersionEdit {
         let store = self.manifest.lock();
         let is_kept = |num: &FileNum| kept.iter().any(|s| s.num == *num);
-        let known = |s: &&ClosedSegment| {
-            store.state.segments.get(&s.num).is_some_and(|known| known.closed.is_some())
-        };
+        let listed = store.state.segments.keys().copied();
         VersionEdit {
-            last_seq: Some(last_seq),
-            next_lsn: Some(start.0),
             segments_added: vec![first],
-            segments_closed: kept.iter().filter(|s| !known(s)).map(|&s| s.into()).collect(),
-            segments_removed: store
-                .state
-                .segments
-                .keys()
-                .copied()
-                .filter(|n| !is_kept(n))
-                .collect(),
-            tables,
+            segments_closed: not_closed.iter().map(|&s| s.into()).collect(),
+            segments_removed: listed.filter(|num| !is_kept(num)).collect(),
             ..VersionEdit::default()
         }
     }

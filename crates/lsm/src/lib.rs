@@ -52,6 +52,7 @@ mod options;
 mod quiet;
 mod read;
 mod recover;
+mod replay;
 mod reserve;
 mod run_iter;
 mod run_scan;

@@ -1,32 +1,28 @@
 //! Opening: lock, manifest, log. What follows before the first change is in [`begin`](crate::begin).
 
 use crate::begin::LiveFiles;
-use crate::commit::{CommitQueue, insert_op};
+use crate::commit::CommitQueue;
 use crate::engine::{Engine, Store};
 use crate::executor::Executor;
 use crate::health::HealthState;
-use crate::keyspaces::{DEFAULT_NAME, Note, trees_of};
+use crate::keyspaces::{DEFAULT_NAME, trees_of};
 use crate::listener::{Events, Listener};
 use crate::memory::initial_cache_bytes;
 use crate::options::{KeyspaceOptions, Options};
-use crate::tree::{Frozen, Tree};
-use base::batch::Batch;
+use crate::tree::Tree;
 use base::clock::Clock;
 use base::rng::Rng;
 use base::sync::atomic::AtomicU64;
 use base::sync::{Mutex, RwLock};
-use base::{Error, FileName, FileNum, IoContext, KeyspaceId, Result, SeqNo};
-use manifest::{
-    AddedTable, Manifest, ManifestOptions, NewKeyspace, State, TableChanges, VersionEdit,
-};
+use base::{Error, FileName, FileNum, IoContext, KeyspaceId, Result};
+use manifest::{Manifest, ManifestOptions, NewKeyspace, State, VersionEdit};
 use sstable::{BlockCache, TableCache};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use vfs::{FileKind, FileLock, Fs};
-use wal::{ClosedSegment, Lsn, RecoveryMode, Replayed, SegmentToReplay};
+use wal::{ClosedSegment, RecoveryMode, Replayed, SegmentToReplay};
 
 /// The components a database is opened with.
 pub(crate) struct Parts {
@@ -322,36 +318,7 @@ impl From<&Replayed> for RecoveryReport {
     }
 }
 
-/// What the log gave back.
-pub(crate) struct Recovered {
-    pub(crate) replayed: Replayed,
-    pub(crate) last_seq: SeqNo,
-    /// Tables made of memtables that filled up on the way.
-    pub(crate) tables: Vec<TableChanges>,
-}
-
 impl Engine {
-    /// Puts what is in the log and not in tables into memtables. A memtable that fills up becomes a table at once, so
-    /// that memory is bounded by one memtable for each keyspace.
-    fn replay_log(self: &Arc<Self>) -> Result<Recovered> {
-        let (db_id, last_seq, next_keyspace, listed) = {
-            let state = &self.manifest.lock().state;
-            (state.db_id, state.last_seq, state.next_keyspace, segments_to_replay(state))
-        };
-        let (last, start, tables) = (SeqNo(0), Lsn(0), Vec::new());
-        let mut replay = Replay { engine: self, last_seq: last, start, tables, next_keyspace };
-        let (mode, fs) = (self.options.recovery_mode, &*self.fs);
-        let replayed =
-            wal::replay(fs, &self.dir, db_id, &listed, mode, &mut |end, path, at, bytes| {
-                replay.record(end, path, at, bytes)
-            });
-        let replayed = replayed.inspect_err(|_| replay.discard())?;
-        let last_seq = replay.last_seq.max(last_seq);
-        self.commits.start_at(last_seq);
-        self.recovery.get_or_init(|| RecoveryReport::from(&replayed));
-        Ok(Recovered { replayed, last_seq, tables: replay.tables })
-    }
-
     /// Starts the background sync, and what the recovered trees need.
     fn start_background(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
@@ -401,105 +368,6 @@ impl Engine {
             }
         }
         self.purge();
-    }
-}
-
-/// One replay under way.
-struct Replay<'a> {
-    engine: &'a Arc<Engine>,
-    last_seq: SeqNo,
-    /// Where the record at hand starts, or a little before.
-    start: Lsn,
-    tables: Vec<TableChanges>,
-    /// Keyspaces from here on were never created.
-    next_keyspace: KeyspaceId,
-}
-
-impl Replay<'_> {
-    /// Deletes the tables made so far: an open that fails leaves the disk as it was.
-    fn discard(&mut self) {
-        for table in self.tables.drain(..).flat_map(|changes| changes.added) {
-            base::probe!("table of a failed open removed");
-            let path = FileName::Table(table.table.file).in_dir(&self.engine.dir);
-            // What stays is removed by the next open.
-            drop(self.engine.fs.remove_file(&path));
-        }
-    }
-
-    fn record(&mut self, end: Lsn, path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
-        let batch = Batch::decode(bytes).map_err(|e| {
-            Error::corruption(path, offset.saturating_add(e.offset as u64), e.detail)
-        })?;
-        if batch.seq <= self.last_seq {
-            let (seq, last) = (batch.seq, self.last_seq);
-            let detail = format!("batch at sequence number {seq} behind {last}");
-            return Err(Error::corruption(path, offset, detail));
-        }
-        let trees = self.engine.trees.read();
-        for (seq, op) in batch.ops() {
-            self.last_seq = seq;
-            // Operations of keyspaces that were dropped, and those that are in tables, are done.
-            let Some(tree) = trees.get(&op.keyspace) else {
-                if op.keyspace < self.next_keyspace {
-                    base::probe!("replayed a write of a dropped keyspace");
-                    continue;
-                }
-                let detail = format!("batch for keyspace #{}, never created", op.keyspace);
-                return Err(Error::corruption(path, offset, detail));
-            };
-            match Note::of(&op) {
-                None => {}
-                Some(Note::Created) => continue,
-                Some(Note::Dropped) => {
-                    let name = &tree.name;
-                    let detail =
-                        format!("keyspace {name:?} was dropped, the manifest has it still");
-                    return Err(Error::corruption(path, offset, detail));
-                }
-            }
-            if self.engine.is_flushed(tree, seq) {
-                base::probe!("replayed a write that is in tables");
-                continue;
-            }
-            insert_op(tree, &op, seq, self.start);
-        }
-        self.last_seq =
-            self.last_seq.max(SeqNo(batch.seq.0 + u64::from(batch.count).saturating_sub(1)));
-        for tree in trees.values() {
-            let full = tree.view().active.table.size_bytes() >= tree.options.memtable_size_bytes;
-            if full && !self.engine.options.read_only {
-                self.roll(tree, end)?;
-            }
-        }
-        self.start = end;
-        Ok(())
-    }
-
-    /// Writes the memtable of `tree` into a table, which the opening edit will add.
-    fn roll(&mut self, tree: &Arc<Tree>, end: Lsn) -> Result<()> {
-        base::probe!("memtable full during the replay");
-        tree.freeze(Frozen { seq: self.last_seq, end });
-        let mem = tree.view().frozen.first().cloned();
-        let Some(mem) = mem else { return Ok(()) };
-        let tables = self.engine.write_level0(tree, std::slice::from_ref(&mem))?;
-        let run = self.engine.new_run();
-        let added = tables.into_iter().map(|table| AddedTable { level: 0, run, table });
-        self.tables.push(TableChanges {
-            keyspace: tree.id,
-            added: added.collect(),
-            removed: Vec::new(),
-            flushed_seq: Some(self.last_seq),
-        });
-        tree.forget_frozen();
-        Ok(())
-    }
-}
-
-impl Engine {
-    /// True if the tables of `tree` held `seq` when the database was opened.
-    fn is_flushed(&self, tree: &Tree, seq: SeqNo) -> bool {
-        let flushed = tree.flushed_seq.load(Ordering::Relaxed);
-        seq.0 <= flushed + u64::from(base::planted::is(39) && flushed > 0)
     }
 }
 

@@ -6,7 +6,7 @@
 //! index is dropped, since readers may be in them.
 
 use crate::account::Account;
-use crate::arena::{Ref, Slot, Spares, empty_slots};
+use crate::arena::{Ref, Slot, Spares, empty_slots, prefetch_slot};
 use base::sync::leaf::atomic::{AtomicU32, Ordering};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -71,6 +71,15 @@ impl Index {
         match probe(table, bits, tag, &mut is_key) {
             Place::Found(_, record) => Some(record),
             Place::Vacant(_) => None,
+        }
+    }
+
+    /// Has the slot of `tag` brought near. Only a hint.
+    #[inline]
+    pub(crate) fn prefetch(&self, tag: u32) {
+        let Some((bits, table)) = self.current() else { return };
+        if let Some(slot) = table.get(home(tag, bits)) {
+            prefetch_slot(slot);
         }
     }
 
@@ -152,10 +161,16 @@ fn keys_max(bits: u32) -> usize {
     (1usize << bits) / 8 * 5
 }
 
+/// The first slot that is looked at for `tag`.
+#[inline]
+fn home(tag: u32, bits: u32) -> usize {
+    (tag >> (32 - bits)) as usize
+}
+
 #[inline]
 fn probe(table: &[Slot], bits: u32, tag: u32, is_key: &mut impl FnMut(Ref) -> bool) -> Place {
     let mask = table.len() - 1;
-    let mut at = (tag >> (32 - bits)) as usize & mask;
+    let mut at = home(tag, bits) & mask;
     loop {
         match table[at].load() {
             None => return Place::Vacant(at),

@@ -120,6 +120,13 @@ impl Memtable {
         self.count(key.seq, 1);
     }
 
+    /// Has the processor fetch what an insert or a lookup of a key with this hash looks at first. Only a hint: whoever knows
+    /// the next few keys need not wait for each of them.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.index.prefetch(tag(hash));
+    }
+
     /// Adds a range tombstone. From any thread. Empty and inverted ranges cover nothing.
     pub fn insert_range_tombstone(&self, tombstone: RangeTombstone) {
         let _writer = self.writer.0.lock();

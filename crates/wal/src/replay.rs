@@ -90,6 +90,8 @@ pub struct Replayed {
     pub dropped: Vec<FileNum>,
     /// Position behind the last valid record; 0 if there is none.
     pub end: Lsn,
+    /// The furthest position below which all was synced, as the records visited say: it is on the disk for certain.
+    pub synced: Lsn,
     /// A position above every one that was ever used, also in what was dropped; where to start the next log.
     pub next: Lsn,
     /// Records visited.

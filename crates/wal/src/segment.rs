@@ -246,7 +246,8 @@ fn rename_segment(fs: &dyn Fs, old: &Path, new: &Path, len: u64) -> Result<Arc<d
 /// Makes what a recovery found in segments durable, so that a new log may rely on them.
 ///
 /// Needed before [`Log::start`](crate::Log::start) if the segments stay listed: after a kill of the process
-/// their tails may be in the page cache only. Not needed if all their records were written to tables.
+/// their tails may be in the page cache only. Not needed if all their records were written to tables. What lies below
+/// `synced`, which is [`Replayed::synced`](crate::Replayed::synced), is on the disk and is left alone.
 ///
 /// The bytes are written again before they are synced. After a failed sync the kernel may hold pages that differ from
 /// the disk and are marked clean; a later sync passes over them and reports success.
@@ -256,25 +257,37 @@ fn rename_segment(fs: &dyn Fs, old: &Path, new: &Path, len: u64) -> Result<Arc<d
 ///
 /// # Source
 /// Rebello et al., "Can applications recover from fsync failures?", USENIX ATC 2020.
-pub fn make_durable(fs: &dyn Fs, dir: &Path, segments: &[ClosedSegment]) -> Result<()> {
-    for segment in segments {
+pub fn make_durable(
+    fs: &dyn Fs,
+    dir: &Path,
+    segments: &[ClosedSegment],
+    synced: Lsn,
+) -> Result<()> {
+    for segment in segments.iter().filter(|segment| segment.end > synced) {
         let path = FileName::Segment(segment.num).in_dir(dir);
         let file = fs.open_segment(&path).context("open segment", &path)?;
-        rewrite(fs, &path, &*file, segment.end_offset)?;
+        let base = segment.end.0.saturating_sub(segment.end_offset);
+        let durable = synced.0.saturating_sub(base);
+        rewrite(fs, &path, &*file, durable, segment.end_offset)?;
         let synced = file.sync().context("sync segment", &path);
         synced.map_err(|e| Error::SyncFailed { source: Arc::new(e) })?;
     }
     Ok(())
 }
 
-/// Stores the first `len` bytes of a segment over themselves.
-fn rewrite(fs: &dyn Fs, path: &Path, file: &dyn SegmentFile, len: u64) -> Result<()> {
+/// Stores the bytes of a segment between two offsets over themselves.
+fn rewrite(
+    fs: &dyn Fs,
+    path: &Path,
+    file: &dyn SegmentFile,
+    mut offset: u64,
+    end: u64,
+) -> Result<()> {
     const CHUNK: u64 = 1 << 20;
     let reader = fs.open(path).context("open segment", path)?;
-    let mut chunk = vec![0; len.min(CHUNK) as usize];
-    let mut offset = 0;
-    while offset < len {
-        let bytes = &mut chunk[..(len - offset).min(CHUNK) as usize];
+    let mut chunk = vec![0; end.saturating_sub(offset).min(CHUNK) as usize];
+    while offset < end {
+        let bytes = &mut chunk[..(end - offset).min(CHUNK) as usize];
         reader.read_exact_at(bytes, offset).context("read segment", path)?;
         file.write_at(offset, bytes).context("write segment", path)?;
         offset += bytes.len() as u64;

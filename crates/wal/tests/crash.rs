@@ -87,7 +87,7 @@ fn every_crash_leaves_a_run_up_to_the_sync() {
 /// What an engine does at open: keep the segments, link a new one to them, write on.
 fn recover(image: &MemFs, manifest: &[SegmentToReplay], new: u64, len: u64) -> (Rig, u64) {
     let (seen, found) = read(image, manifest, RecoveryMode::TolerateTornTail).unwrap();
-    make_durable(image, &dir(), &found.segments).unwrap();
+    make_durable(image, &dir(), &found.segments, found.synced).unwrap();
     let first = prepare_segment(image, &dir(), FileNum(new), len, None).unwrap();
     let edit_at = image.op_count();
     let old = manifest.iter().map(|s| Listed { segment: *s, from: 0, until: edit_at });

@@ -36,12 +36,41 @@ fn records_behind_a_failed_sync_are_written_again() {
     let found = records(&rig.mem);
     assert_eq!(found.end, rig.log.end());
     assert!(records(&rig.mem.crash(CrashProfile::DropAll, 0)).records < found.records);
-    make_durable(&rig.mem, &dir(), &found.segments).unwrap();
+    make_durable(&rig.mem, &dir(), &found.segments, found.synced).unwrap();
     assert_eq!(records(&rig.mem.crash(CrashProfile::DropAll, 0)), found);
     // No more than what belongs to the log is touched.
     let before = rig.mem.hash();
-    make_durable(&rig.mem, &dir(), &found.segments).unwrap();
+    make_durable(&rig.mem, &dir(), &found.segments, found.synced).unwrap();
     assert_eq!(rig.mem.hash(), before);
+}
+
+/// What records say was synced is left alone, to the byte; what lies behind it is written again.
+#[test]
+fn only_what_may_not_be_on_the_disk_is_written_again() {
+    let mut rig = Rig::new(16 << 10);
+    (0..20).for_each(|index| rig.append(index));
+    rig.sync();
+    let synced = rig.log.synced();
+    let found =
+        |rig: &Rig| read(&rig.mem, &rig.manifest(), RecoveryMode::TolerateTornTail).unwrap().1;
+    assert!(found(&rig).synced < synced, "no record says so yet");
+    (20..30).for_each(|index| rig.append(index));
+    let replayed = found(&rig);
+    assert_eq!(replayed.synced, synced);
+    let writes = || {
+        rig.mem.start_recording();
+        make_durable(&rig.mem, &dir(), &replayed.segments, replayed.synced).unwrap();
+        rig.mem.take_history().len()
+    };
+    assert!(writes() > 0);
+    let kept =
+        read(&rig.mem.crash(CrashProfile::DropAll, 0), &rig.manifest(), RecoveryMode::Absolute);
+    assert_eq!(kept.unwrap().1, replayed);
+    // All of it, or all but one segment, is there for certain.
+    let (all, end) = (&replayed.segments, replayed.end);
+    rig.mem.start_recording();
+    make_durable(&rig.mem, &dir(), all, end).unwrap();
+    assert_eq!(rig.mem.take_history().len(), 0);
 }
 
 #[test]

@@ -241,6 +241,9 @@ impl<'a> Engine<'a> {
                 return Ok(());
             }
             want = record::HEADER_LEN;
+            if let Some(lag) = record.lag {
+                out.synced = out.synced.max(Lsn(so_far.end.0.saturating_sub(lag)));
+            }
             so_far.end_offset += len;
             so_far.end.0 += len;
             so_far.chain = segment::chain(so_far.chain, record.crc);
