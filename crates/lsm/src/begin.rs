@@ -37,7 +37,6 @@ impl Engine {
         match self.begin(Recovered { replayed, last_seq, tables: Vec::new() }) {
             Ok(()) => {
                 base::probe!("writing began after the open");
-                self.queue_reserve();
                 Ok(())
             }
             Err(e) => {

@@ -33,6 +33,7 @@ impl Engine {
         }
         let ended = self.end_log();
         self.delete_recycled();
+        self.remove_reserve();
         self.purge();
         drop(self.lock.lock().take());
         self.event.notify();

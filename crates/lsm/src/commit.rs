@@ -380,6 +380,7 @@ impl Engine {
                     engine.background_failed(&e);
                 }
                 engine.segments.prefault();
+                engine.queue_reserve();
                 // The log has grown by a segment; no memtable need be near its limit.
                 engine.bound_log();
             });

@@ -7,7 +7,8 @@
 //! | `commit` | the write path: log, memtable, publish |
 //! | `read`, `visible`, `run_iter` | point reads and scans |
 //! | `flush`, `compact`, `segments`, `files` | background work: memtables to tables, tables to tables, old files away |
-//! | `recover`, `begin`, `close` | open, the first change after it, close |
+//! | `recover`, `replay`, `begin`, `close` | open, the log into memtables, the first change after it, close |
+//! | `quiet`, `rest` | when nothing is written: runs merged, space given back |
 //! | `ingest`, `checkpoint`, `verify`, `scrub` | whole tables in, whole database out, every byte checked |
 //! | `salvage` | what can be read of a damaged database becomes a new one |
 //! | `heal` | damaged blocks leave the tree of a database in use |
@@ -54,6 +55,7 @@ mod read;
 mod recover;
 mod replay;
 mod reserve;
+mod rest;
 mod run_iter;
 mod run_scan;
 mod salvage;

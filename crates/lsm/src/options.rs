@@ -112,7 +112,8 @@ pub struct Options {
     /// segment. Bounds the disk space of the log and the time of recovery.
     pub log_bytes_max: u64,
     /// Disk space kept back, and given up to flushes and compactions when the disk is full, so that they can free
-    /// more. Default 64 MiB; 0 keeps none. Made in the background, and not on a disk with less than 16 times as much free.
+    /// more. Default 64 MiB; 0 keeps none. Made in the background, and not on a disk with less than 16 times as much free; it
+    /// goes when nothing is left to flush.
     pub disk_reserve_bytes: u64,
     /// Table files kept open. Default 1,000, at least 1.
     pub open_files_max: usize,

@@ -9,7 +9,6 @@ use crate::engine::Engine;
 use crate::tree::{Compactions, Quiet, Tree};
 use base::SeqNo;
 use base::sync::Mutex;
-use base::sync::atomic::Ordering;
 use compaction::Task;
 use manifest::Version;
 use std::sync::Arc;
@@ -52,14 +51,6 @@ impl Engine {
             }
         }
         self.begin_quiet();
-    }
-
-    /// Once the work of a quiet time is done, lets go of files and memory that were kept for writes to come.
-    pub(crate) fn give_space_back(&self) {
-        if self.options.idle_compaction.is_some() && self.jobs.load(Ordering::Acquire) == 0 {
-            self.delete_recycled();
-            self.all_trees().iter().for_each(|tree| tree.spares.clear());
-        }
     }
 
     /// Begins a quiet time for all keyspaces, if there is to be any.

@@ -22,11 +22,11 @@ enum State {
 }
 
 impl Engine {
-    /// Asks for the reserve, if it is missing, there is room, and anything is written at all.
+    /// Asks for the reserve, if it is missing, there is room, and the log holds what may have to be flushed.
     pub(crate) fn queue_reserve(self: &Arc<Self>) {
         let mut state = self.reserve.0.lock();
         let wanted = self.options.disk_reserve_bytes > 0
-            && self.segments.log().is_ok()
+            && !self.segments.is_blank()
             && self.health.retrying().is_none();
         if *state != State::Missing || !wanted {
             return;
@@ -55,6 +55,22 @@ impl Engine {
             drop(self.fs.remove_file(&path));
         }
         made.map(|_| true)
+    }
+
+    /// Removes it because there is nothing to flush: it is asked for again by the next write.
+    pub(crate) fn lay_reserve_down(&self) {
+        let mut state = self.reserve.0.lock();
+        if *state == State::Standing {
+            drop(self.fs.remove_file(&FileName::Reserve.in_dir(&self.dir)));
+            *state = State::Missing;
+        }
+    }
+
+    /// Removes it, whoever made it: the database is closed, and was written to.
+    pub(crate) fn remove_reserve(&self) {
+        if self.options.disk_reserve_bytes > 0 && self.segments.log().is_ok() {
+            drop(self.fs.remove_file(&FileName::Reserve.in_dir(&self.dir)));
+        }
     }
 
     /// Gives the space back to the file system. It is asked for again once nothing is failing.

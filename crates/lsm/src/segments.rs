@@ -60,7 +60,7 @@ impl Segments {
         self.log.get_or_init(|| log);
     }
 
-    /// True if the log would have to wait for its next segment.
+    /// True if the log holds records and would have to wait for its next segment.
     #[inline]
     pub(crate) fn wants_spare(&self) -> bool {
         self.log.get().is_some_and(Log::wants_spare)
@@ -83,6 +83,11 @@ impl Segments {
         }
     }
 
+    /// True if no log holds a record.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.log.get().is_none_or(Log::is_blank) && self.files.lock().replayed.is_empty()
+    }
+
     /// Number of files that hold records.
     pub(crate) fn count(&self) -> usize {
         self.log.get().map_or(0, |log| log.segments().len()) + self.files.lock().replayed.len()
@@ -97,7 +102,8 @@ impl Engine {
         let log = self.segments.log()?;
         self.health.check_writable()?;
         let usual = self.options.log_segment_bytes;
-        if min_len <= usual && !log.wants_spare() {
+        let wanted = if min_len == 0 { log.wants_spare() } else { log.lacks_spare() };
+        if min_len <= usual && !wanted {
             return Ok(());
         }
         let len = min_len.max(usual);

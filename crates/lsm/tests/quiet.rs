@@ -6,7 +6,7 @@ use lsm::executor::ManualExecutor;
 use lsm::{Db, Options};
 use std::sync::Arc;
 use std::time::Duration;
-use vfs::MemFs;
+use vfs::{CrashProfile, MemFs};
 
 struct World {
     db: Db,
@@ -122,4 +122,72 @@ fn a_snapshot_keeps_what_it_sees_through_a_quiet_time() {
     assert_eq!(snapshot.iter().count(), 100);
     assert!(snapshot.iter().all(|pair| pair.unwrap().1 == "before"));
     assert_eq!(w.db.iter().count(), 50);
+}
+
+/// Files of a name, and their bytes.
+fn files(mem: &MemFs, ending: &str) -> (usize, u64) {
+    let files = mem.files();
+    let lens = files.iter().filter(|(path, _)| path.to_string_lossy().ends_with(ending));
+    lens.fold((0, 0), |(count, bytes), (_, len)| (count + 1, bytes + len))
+}
+
+/// At rest a short segment is left of the log, and no reserve; the first write asks for both, and all is there after a crash.
+#[test]
+fn space_kept_for_writes_is_given_back() {
+    let mem = MemFs::new();
+    let (clock, executor) = (Arc::new(ManualClock::at(1)), ManualExecutor::new());
+    let options = || Options::default().log_segment_bytes(4 << 20).disk_reserve_bytes(1 << 20);
+    let open = |mem: &MemFs| {
+        let builder = Db::builder("/db").options(options()).fs(Arc::new(mem.clone()));
+        builder.clock(clock.clone()).executor(executor.clone()).open().unwrap()
+    };
+    let keys = |db: &Db| db.iter().map(|pair| pair.unwrap().0[3]).collect::<Vec<_>>();
+    let w = World { db: open(&mem), clock: clock.clone(), executor: executor.clone() };
+    for round in 1..4u8 {
+        w.db.put([0, 0, 0, round], vec![0; 200 << 10]).unwrap();
+        w.executor.run_all();
+        assert_eq!(files(&mem, "RESERVE"), (1, 1 << 20));
+        assert!(files(&mem, ".log").1 >= 5 << 20, "a whole segment is ready, round {round}");
+        match round {
+            // In tables: the log is needed no more.
+            1 => w.db.flush().unwrap(),
+            // By the quiet time itself, which flushes memtables of some size.
+            2 => w.db.put([0, 0, 0, round], vec![1; 2 << 20]).unwrap(),
+            _ => {}
+        }
+        if round == 3 {
+            w.db.wait_idle().unwrap();
+            assert_eq!(files(&mem, "RESERVE"), (1, 1 << 20), "the memtable may need it");
+            w.db.flush().unwrap();
+            w.db.wait_idle().unwrap();
+        } else {
+            w.pass(2000);
+            w.pass(2000);
+        }
+        assert_eq!(files(&mem, ".log"), (1, 1 << 20), "round {round}");
+        assert_eq!(files(&mem, "RESERVE"), (0, 0), "round {round}");
+        // Nothing more comes of more quiet.
+        let ops = mem.op_count();
+        w.pass(2000);
+        assert_eq!(mem.op_count(), ops);
+        let cut = World {
+            db: {
+                let builder = Db::builder("/db").options(options());
+                builder
+                    .fs(Arc::new(mem.crash(CrashProfile::DropAll, 0)))
+                    .executor(ManualExecutor::new())
+                    .open()
+                    .unwrap()
+            },
+            clock: clock.clone(),
+            executor: executor.clone(),
+        };
+        assert_eq!(keys(&cut.db), (1..=round).collect::<Vec<_>>());
+    }
+    // A record that the short segment has no room for.
+    w.db.put([0, 0, 0, 9], vec![7; 3 << 20]).unwrap();
+    assert_eq!(keys(&w.db), [1, 2, 3, 9]);
+    w.db.verify().unwrap();
+    w.db.close().unwrap();
+    assert_eq!((files(&mem, ".log"), files(&mem, "RESERVE")), ((0, 0), (0, 0)));
 }

@@ -147,10 +147,40 @@ impl Log {
         self.writer.lock().install_spare(spare);
     }
 
-    /// True if no spare is ready and the log could use one.
+    /// True if no spare is ready, and the log has not failed.
+    #[must_use]
+    pub fn lacks_spare(&self) -> bool {
+        self.writer.lock().lacks_spare()
+    }
+
+    /// True if no spare is ready and the log will need one: it has not failed, and holds records.
     #[must_use]
     pub fn wants_spare(&self) -> bool {
         self.writer.lock().wants_spare()
+    }
+
+    /// Goes on to the spare, as an append does that finds no room. The old segment can be [removed](Log::remove_before) once
+    /// it is synced. False if there is no spare.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::NoSpace`] as said at [`Log`], and the failure that ended the log.
+    pub fn roll(&self) -> Result<bool> {
+        let writer = &mut *self.writer.lock();
+        let rolled = writer.roll_to_spare(self.synced.load(Ordering::Acquire));
+        self.end.store(writer.end(), Ordering::Release);
+        rolled
+    }
+
+    /// True if it holds no records: one segment, with nothing behind its link.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.writer.lock().is_blank()
+    }
+
+    /// Bytes of all its files, the spare included.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.writer.lock().file_bytes()
     }
 
     /// Has the system make the memory of the current segment and of the spare ready, once for each, so that appends do not

@@ -46,6 +46,7 @@ pub const ALL: &[&str] = &[
     "log segment deleted",
     "log segment recycled",
     "log segments stay after a failed edit",
+    "log shortened in a quiet time",
     "long blank tail of a segment skipped",
     "manifest replaced after a failed append",
     "manifest replaced for its size",

@@ -221,6 +221,26 @@ impl Writer {
         }
     }
 
+    /// Goes on to the spare if there is one.
+    pub(super) fn roll_to_spare(&mut self, synced: u64) -> Result<bool> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.error());
+        }
+        match self.spare.take() {
+            Some(spare) => self.roll(spare, 0, synced).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    pub(super) fn is_blank(&self) -> bool {
+        self.closed.is_empty() && self.current.offset == FIRST_RECORD as u64
+    }
+
+    pub(super) fn file_bytes(&self) -> u64 {
+        let used = self.closed.iter().chain([&self.current]).map(|segment| segment.len);
+        used.chain(self.spare.iter().map(|spare| spare.len)).sum()
+    }
+
     /// After a failed write: closes the segment at its last good offset, durably, so that the record,
     /// whatever part of it reached the file, is never read. Returns what the failed append returns.
     fn abandon(&mut self, error: Error, payload_len: usize, synced: u64) -> Error {
@@ -264,8 +284,12 @@ impl Writer {
             .collect()
     }
 
-    pub(super) fn wants_spare(&self) -> bool {
+    pub(super) fn lacks_spare(&self) -> bool {
         self.spare.is_none() && self.failure.is_none()
+    }
+
+    pub(super) fn wants_spare(&self) -> bool {
+        self.lacks_spare() && !self.is_blank()
     }
 
     /// The files that hold bytes behind `synced`, oldest first.
