@@ -10,7 +10,7 @@
 //! What cannot be read is reported with the keys that may have been in it.
 
 use crate::Properties;
-use crate::block::{Block, Cursor};
+use crate::block::{Block, Cursor, FLAGS};
 use crate::envelope::{Handle, Opener, TRAILER_LEN};
 use crate::footer::{FOOTER_LEN, Footer};
 use crate::index;
@@ -435,7 +435,7 @@ fn may_end(bytes: &[u8], len: usize) -> bool {
         let count = u32::from_le_bytes([n0, n1, n2, n3]);
         let flags = u16::from_le_bytes([f0, f1]);
         let interval = u16::from_le_bytes([i0, i1]);
-        Some(count > 0 && count as usize <= payload.len() && interval > 0 && flags <= 1)
+        Some(count > 0 && count as usize <= payload.len() && interval > 0 && flags & !FLAGS == 0)
     };
     match bytes.get(len) {
         Some(0) => bytes.get(..len).and_then(tail).unwrap_or(false),

@@ -1,7 +1,7 @@
 //! Builds one data block.
 
 use super::entry;
-use super::{NARROW_MAX, TAGGED_ENTRIES_MAX, TAGS, TAIL_LEN, tag_of};
+use super::{DERIVED, NARROW_MAX, TAGGED_ENTRIES_MAX, TAGS, TAIL_LEN, tag_of};
 use base::InternalKey;
 
 /// Prefixes are shared if that saves at least one byte in so many.
@@ -16,7 +16,8 @@ pub(crate) struct BlockBuilder {
     interval: usize,
     /// The entries.
     buf: Vec<u8>,
-    offsets: Vec<u32>,
+    /// Number of entries.
+    entries: usize,
     tags: Vec<u8>,
     restart_key: Vec<u8>,
     first_key: Vec<u8>,
@@ -30,7 +31,7 @@ impl BlockBuilder {
             interval_max: interval,
             interval,
             buf: Vec::new(),
-            offsets: Vec::new(),
+            entries: 0,
             tags: Vec::new(),
             restart_key: Vec::new(),
             first_key: Vec::new(),
@@ -39,7 +40,7 @@ impl BlockBuilder {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
+        self.entries == 0
     }
 
     /// Bytes of the finished block if it were finished now.
@@ -54,7 +55,7 @@ impl BlockBuilder {
     }
 
     fn size_with(&self, entries: usize, bytes: usize) -> usize {
-        let (n, bytes) = (self.offsets.len() + entries, self.buf.len() + bytes);
+        let (n, bytes) = (self.entries + entries, self.buf.len() + bytes);
         let width = if bytes <= NARROW_MAX { 2 } else { 4 };
         bytes + n * (width + 1) + TAIL_LEN
     }
@@ -63,7 +64,7 @@ impl BlockBuilder {
     pub(crate) fn add(&mut self, key: InternalKey<'_>, value: &[u8], hash: u64, same_key: bool) {
         let shared = if self.interval == 1 {
             0
-        } else if self.offsets.len().is_multiple_of(self.interval) {
+        } else if self.entries.is_multiple_of(self.interval) {
             self.restart_key.clear();
             self.restart_key.extend_from_slice(key.user_key);
             0
@@ -75,30 +76,26 @@ impl BlockBuilder {
             self.first_key.extend_from_slice(key.user_key);
         }
         self.tags.push(if same_key && !self.is_empty() { 0 } else { tag_of(hash) });
-        self.offsets.push(self.buf.len() as u32);
+        self.entries += 1;
         entry::encode(&mut self.buf, key, shared, value);
     }
 
     /// The bytes of the block, until the next [`clear`](Self::clear).
     pub(crate) fn finish(&mut self) -> &[u8] {
         let narrow = self.buf.len() <= NARROW_MAX;
-        let tagged = self.offsets.len() <= TAGGED_ENTRIES_MAX;
+        let tagged = self.entries <= TAGGED_ENTRIES_MAX;
         let out = &mut self.finished;
         out.clear();
         if tagged {
             out.extend_from_slice(&self.tags);
         }
-        for &offset in &self.offsets {
-            if narrow {
-                out.extend_from_slice(&(offset as u16).to_le_bytes());
-            } else {
-                out.extend_from_slice(&offset.to_le_bytes());
-            }
-        }
+        // The place of the offsets, which the reader derives.
+        let width = if narrow { size_of::<u16>() } else { size_of::<u32>() };
+        out.resize(out.len() + self.entries * width, 0);
         out.extend_from_slice(&self.buf);
-        out.extend_from_slice(&(self.offsets.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(self.entries as u32).to_le_bytes());
         out.extend_from_slice(&(self.interval as u16).to_le_bytes());
-        out.extend_from_slice(&(if tagged { TAGS } else { 0 }).to_le_bytes());
+        out.extend_from_slice(&(DERIVED | if tagged { TAGS } else { 0 }).to_le_bytes());
         out
     }
 
@@ -108,10 +105,10 @@ impl BlockBuilder {
     /// `SAVING_MIN`: a key that lies whole is lent to readers where it is.
     pub(crate) fn clear(&mut self, last_key: &[u8]) {
         let shared = common_prefix(&self.first_key, last_key);
-        let saves = shared * self.offsets.len() * SAVING_MIN >= self.buf.len();
+        let saves = shared * self.entries * SAVING_MIN >= self.buf.len();
         self.interval = if saves { self.interval_max } else { 1 };
         self.buf.clear();
-        self.offsets.clear();
+        self.entries = 0;
         self.tags.clear();
     }
 }

@@ -3,12 +3,16 @@
 //! ```text
 //! tags       n x u8 if flag TAGS is set: one byte of the hash of the user key, never 0, for the
 //!            first (newest) version of a key in this block; 0 for its other versions
-//! offsets    n x u16 LE (u32 LE if the entries pass 64 KiB), where each entry starts behind the offsets
+//! offsets    n x u16 LE (u32 LE if the entries pass 64 KiB), where each entry starts behind the offsets;
+//!            zeros in the file if flag DERIVED is set
 //! entries    see `entry`; entry i starts where entry i - 1 ends
 //! n          u32 LE, number of entries, at least 1
 //! interval   u16 LE, entries 0, interval, 2 * interval, ... are restarts: they hold their whole key
-//! flags      u16 LE, bit 0 TAGS, others 0
+//! flags      u16 LE, bit 0 TAGS, bit 1 DERIVED, others 0
 //! ```
+//! Offsets follow from the entries, which are all decoded when a block is parsed. So new blocks are written without them,
+//! with zeros in their place, of which a compressor leaves nothing; the parser puts them there.
+//!
 //! Tags come first because in memory the reference count lies right before them: a lookup that counts
 //! itself in has paid for the tags' cache line.
 //!
@@ -37,6 +41,10 @@ const TAIL_LEN: usize = size_of::<u32>() + 2 * size_of::<u16>();
 const _: () = assert!(TAIL_LEN == 8, "drawing and constants disagree");
 /// Flag: the block has tags.
 const TAGS: u16 = 1;
+/// Flag: offsets are not in the file.
+const DERIVED: u16 = 2;
+/// All flags there are.
+pub(crate) const FLAGS: u16 = TAGS | DERIVED;
 /// Most entries that get tags; beyond, a binary search is cheaper than looking at all tags.
 const TAGGED_ENTRIES_MAX: usize = 2048;
 /// Entries up to this many bytes have their offsets in 16 bits.
@@ -77,7 +85,7 @@ impl Block {
         let len = u32::from_le_bytes([n0, n1, n2, n3]);
         let interval = u32::from(u16::from_le_bytes([i0, i1]));
         let flags = u16::from_le_bytes([f0, f1]);
-        if len == 0 || interval == 0 || flags & !TAGS != 0 {
+        if len == 0 || interval == 0 || flags & !FLAGS != 0 {
             return Err("block tail out of range");
         }
         if body.len() > BLOCK_BYTES_MAX && len > 1 {
@@ -93,10 +101,20 @@ impl Block {
         }
         let entries_end = u32::try_from(body.len()).map_err(|_| "block too large")?;
         let form = interval | if narrow { NARROW } else { 0 } | if tagged { TAGGED } else { 0 };
+        let layout = Layout {
+            offsets_start: if tagged { len as usize } else { 0 },
+            entries_start,
+            entries_end: entries_end as usize,
+            interval,
+            narrow,
+            derived: flags & DERIVED != 0,
+        };
+        layout.check_entries(&mut data, len).ok_or("entry does not decode")?;
+        if tagged && data.first() == Some(&0) {
+            return Err("first entry without a tag");
+        }
         data.set_notes([len, entries_end, form, entries_start as u32]);
-        let block = Block(data.freeze());
-        block.check_entries().ok_or("entry does not decode")?;
-        Ok(block)
+        Ok(Block(data.freeze()))
     }
 
     /// The buffer, for those who keep it where [`Block::lent`] will find it.
@@ -119,17 +137,26 @@ impl<'a> Block<&'a Buffer> {
     }
 }
 
-impl<B: Borrow<Buffer>> Block<B> {
-    /// Decodes every entry: kinds known, prefixes within the restart key, no byte left over.
-    fn check_entries(&self) -> Option<()> {
-        let (mut at, mut restart_len, mut in_group) = (self.entries_start(), 0, 0);
-        for i in 0..self.len() {
-            if self.offset(i)? != at {
-                return None;
-            }
-            let raw = entry::decode(self.data(), at)?;
+/// Where the parts of a block lie that is being parsed.
+struct Layout {
+    offsets_start: usize,
+    entries_start: usize,
+    entries_end: usize,
+    interval: u32,
+    narrow: bool,
+    derived: bool,
+}
+
+impl Layout {
+    /// Decodes all `len` entries: kinds known, prefixes within the restart key, offsets right, no byte left over. Derived
+    /// offsets are put in their place.
+    fn check_entries(&self, data: &mut [u8], len: u32) -> Option<()> {
+        let (mut at, mut restart_len, mut in_group) = (self.entries_start, 0, 0);
+        for i in 0..len as usize {
+            self.check_offset(data, i, at - self.entries_start)?;
+            let raw = entry::decode(data, at)?;
             if in_group == 0 {
-                (restart_len, in_group) = (raw.value - raw.suffix, self.interval());
+                (restart_len, in_group) = (raw.value - raw.suffix, self.interval);
                 if raw.shared != 0 {
                     return None;
                 }
@@ -137,16 +164,36 @@ impl<B: Borrow<Buffer>> Block<B> {
             in_group -= 1;
             let key_len = raw.shared + (raw.value - raw.suffix);
             let fits = raw.shared <= restart_len && key_len <= KEY_BYTES_MAX;
-            if !fits || raw.end > self.entries_end() as usize || raw.kind == ValueKind::RangeDelete
-            {
+            if !fits || raw.end > self.entries_end || raw.kind == ValueKind::RangeDelete {
                 return None;
             }
             at = raw.end;
         }
-        (at == self.entries_end() as usize && (!self.is_tagged() || *self.tags()?.first()? != 0))
-            .then_some(())
+        (at == self.entries_end).then_some(())
     }
 
+    /// Compares the offset of entry `i` with where it starts, or puts it there.
+    #[inline(always)]
+    fn check_offset(&self, data: &mut [u8], i: usize, starts: usize) -> Option<()> {
+        if self.narrow {
+            let offset = data.get_mut(self.offsets_start + 2 * i..)?.first_chunk_mut::<2>()?;
+            self.check_bytes(offset, u16::try_from(starts).ok()?.to_le_bytes())
+        } else {
+            let offset = data.get_mut(self.offsets_start + 4 * i..)?.first_chunk_mut::<4>()?;
+            self.check_bytes(offset, u32::try_from(starts).ok()?.to_le_bytes())
+        }
+    }
+
+    #[inline(always)]
+    fn check_bytes<const N: usize>(&self, stored: &mut [u8; N], right: [u8; N]) -> Option<()> {
+        if self.derived {
+            *stored = right;
+        }
+        (*stored == right).then_some(())
+    }
+}
+
+impl<B: Borrow<Buffer>> Block<B> {
     #[inline(always)]
     fn buffer(&self) -> &Buffer {
         self.0.borrow()

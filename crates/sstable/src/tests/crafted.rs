@@ -99,9 +99,13 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_block_or_not(mut bytes in prop::collection::vec(any::<u8>(), 0..200), tail: bool) {
+    fn any_bytes_are_a_block_or_not(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+        tail: bool,
+        derived: bool,
+    ) {
         if tail {
-            bytes.extend_from_slice(&[2, 0, 0, 0, 16, 0, 1, 0]);
+            bytes.extend_from_slice(&[2, 0, 0, 0, 16, 0, if derived { 3 } else { 1 }, 0]);
         }
         let len = bytes.len();
         if let Ok(block) = Block::parse(bytes[..].into(), len) {

@@ -28,8 +28,9 @@ fn the_format_does_not_change() {
         bytes.chunks(32).map(|line| line.iter().map(|b| format!("{b:02x}")).collect()).collect();
     let golden = include_str!("../../testdata/table_v1.hex");
     assert_eq!(lines.join("\n"), golden.trim_end(), "the bytes of a table have changed");
-    // The same table by a writer that let keys share prefixes that save little.
-    for stored in [golden, include_str!("../../testdata/table_v1_shared.hex")] {
+    // The same table by writers that stored offsets, and that let keys share prefixes that save little.
+    let offsets = include_str!("../../testdata/table_v1_offsets.hex");
+    for stored in [golden, offsets, include_str!("../../testdata/table_v1_shared.hex")] {
         let table = open_bytes(bytes_of(stored)).expect("golden");
         table.verify().expect("golden");
         assert_eq!(rows_of(&table, true, CacheHint::Fill), golden_rows());
