@@ -150,6 +150,7 @@ impl Writer {
     }
 
     /// Writes a record, in a new segment if needed; true if the log rolled.
+    #[inline]
     pub(super) fn append(
         &mut self,
         kind: Kind,
@@ -184,6 +185,7 @@ impl Writer {
         }
     }
 
+    #[inline]
     fn write(&mut self, kind: Kind, payload: &[u8], synced: u64) -> Result<()> {
         let Writer { current, scratch, .. } = self;
         scratch.clear();
