@@ -15,10 +15,11 @@
 //! | [`layout`] | where a partition lies in a database |
 //! | [`node`] | one node: a replica in a database, who it is, what it knows of the cluster |
 //! | [`coordinator`] | reads and writes of clients with R and W, at any node |
+//! | [`seat`] | where the topology is agreed on: tells nodes of it, drives jobs |
 //! | [`sharded`] | several databases of one process as one store, without replicas |
 //!
-//! [`Cluster`] puts them together: nodes of one process with the verbs of a database. Membership is fixed so far: nodes do not run by
-//! [`topology`], [`membership`] and [`rebalance`] yet. How to use it is in `docs/cluster.md`, how it fits together in `docs/cluster-design.md`.
+//! [`Cluster`] puts them together: nodes of one process with the verbs of a database, which come and go while it serves. How to use it is in
+//! `docs/cluster.md`, how it fits together in `docs/cluster-design.md`.
 //!
 //! # What this crate does not know
 //! Wires, files, async runtimes. A node is told of events and answers with effects; whoever runs it brings the rest.
@@ -39,6 +40,7 @@ pub mod rebalance;
 pub mod record;
 mod rounds;
 pub mod runtime;
+pub mod seat;
 pub mod sharded;
 #[cfg(test)]
 mod simulation;
@@ -48,6 +50,7 @@ pub mod transport;
 pub use base::KeyspaceId;
 pub use facade::{
     Cluster, ClusterBuilder, ClusterKeyspace, ClusterRange, Error, Found, GetOptions,
-    KeyspaceOptions, Pending, Put, PutOptions,
+    KeyspaceOptions, NodeOptions, Pending, Put, PutOptions, Rebalance, RebalancePlan,
+    RebalanceProgress,
 };
 pub use ring::{Epoch, NodeId, Partition};

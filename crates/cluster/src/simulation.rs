@@ -4,22 +4,23 @@ use crate::clock::{Actor, Context, Stamp};
 use crate::codec::message::{Op, Written};
 use crate::coordinator::WriteOptions;
 use crate::exchange::Ended;
-use crate::node::{Node, NodeOptions, Parts, Policy, View};
-use crate::record::{Bounds, Mode, Record};
+use crate::node::{Node, NodeOptions, Parts};
+use crate::record::{Mode, Record};
 use crate::runtime::{Runtime, SimRuntime};
+use crate::topology::{Change, Topology};
 use crate::transport::{Failure, InProcess, Limits, Link};
 use base::KeyspaceId;
 use base::sync::Mutex;
 use base::sync::atomic::{AtomicU64, Ordering};
 use lsm::executor::ManualExecutor;
 use lsm::{Db, Options};
-use ring::{Member, NodeId, Partition};
+use ring::{NodeId, Partition, Ring};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use vfs::{CrashProfile, MemFs};
 
 /// Writes stay side by side.
-pub(crate) const SIBLINGS: KeyspaceId = KeyspaceId(1);
+pub(crate) const SIBLINGS: KeyspaceId = KeyspaceId(0);
 const CLUSTER: u64 = 0xc1;
 /// Longer than any test: what nodes do by themselves they do not begin.
 const NEVER_MICROS: u64 = 1 << 50;
@@ -29,7 +30,7 @@ const PATIENCE_MICROS: u64 = 60_000_000;
 pub(crate) struct Sim {
     pub(crate) runtime: Arc<SimRuntime>,
     pub(crate) network: Arc<InProcess>,
-    view: Arc<View>,
+    topology: Arc<Topology>,
     hosts: BTreeMap<NodeId, Host>,
     actors: Arc<AtomicU64>,
     starts: u64,
@@ -47,25 +48,25 @@ impl Sim {
         let runtime = SimRuntime::new(7);
         let network = InProcess::new(Arc::clone(&runtime) as _, 11, Limits::default());
         network.set_links(Link::near());
-        let members: Vec<Member> = (1..=count).map(|n| Member::new(n, 1, "z")).collect();
-        let policy = Policy {
-            name: "siblings".into(),
-            replicas: 3,
-            mode: Mode::Siblings,
-            bounds: Bounds::default(),
-        };
-        let keyspaces = BTreeMap::from([(SIBLINGS, policy)]);
-        let view = View::new(CLUSTER, partitions, &members, keyspaces).expect("members are fine");
+        let mut topology = Topology::new(CLUSTER, Ring::new(partitions).expect("a power of two"));
+        for id in (1..=count).map(NodeId) {
+            let (address, zone, weight) = (String::new(), "z".to_string(), 1);
+            let add = Change::AddMember { id, address, zone, weight };
+            topology = topology.apply(&add).expect("a new member");
+        }
+        let keyspace = topology.create_keyspace("siblings", 3, Mode::Siblings, 16);
+        topology = topology.apply(&keyspace.expect("members")).expect("a new keyspace");
         let (hosts, actors) = (BTreeMap::new(), Arc::default());
-        let mut sim = Sim { runtime, network, view: Arc::new(view), hosts, actors, starts: 0 };
-        for member in members {
-            sim.open(member.id, MemFs::new(), true);
+        let topology = Arc::new(topology);
+        let mut sim = Sim { runtime, network, topology, hosts, actors, starts: 0 };
+        for id in (1..=count).map(NodeId) {
+            sim.open(id, MemFs::new(), true);
         }
         sim.runtime.run_for(1_000_000);
         sim
     }
 
-    fn open(&mut self, id: NodeId, fs: MemFs, new_cluster: bool) {
+    fn open(&mut self, id: NodeId, fs: MemFs, new_member: bool) {
         self.starts += 1;
         let jobs = ManualExecutor::new();
         let options = Options::default()
@@ -88,9 +89,9 @@ impl Sim {
             transport: Arc::clone(&self.network) as _,
             db,
             actors: Arc::new(move || Actor(actors.fetch_add(1, Ordering::Relaxed) + 1)),
-            view: Arc::clone(&self.view),
+            topology: Arc::clone(&self.topology),
         };
-        let mut options = NodeOptions::new(CLUSTER, id).new_cluster(new_cluster).nonce(self.starts);
+        let mut options = NodeOptions::new(CLUSTER, id).new_member(new_member).nonce(self.starts);
         options.exchange_micros = NEVER_MICROS;
         options.round_micros = NEVER_MICROS;
         options.hints_bytes_max = 0;
@@ -178,6 +179,6 @@ impl Sim {
     }
 
     pub(crate) fn partition_of(&self, key: &str) -> Partition {
-        self.view.ring().partition_of(key.as_bytes())
+        self.topology.ring().partition_of(key.as_bytes())
     }
 }

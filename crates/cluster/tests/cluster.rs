@@ -67,7 +67,8 @@ fn verbs_over_five_nodes_and_a_restart() {
     let found = again.multi_get(pairs.keys()).unwrap();
     assert_eq!(found.iter().filter(|found| found.value().is_some()).count(), 299);
     again.close().unwrap();
-    let other = Cluster::builder().nodes(4).partitions(16).open(dir.path());
+    drop(again);
+    let other = Cluster::builder().nodes(5).partitions(32).open(dir.path());
     assert!(matches!(other, Err(Error::Options { .. })), "{other:?}");
 }
 

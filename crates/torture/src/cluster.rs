@@ -7,6 +7,7 @@
 mod clients;
 mod faults;
 mod history;
+mod moves;
 mod world;
 
 use crate::caught::caught;
@@ -17,6 +18,7 @@ use cluster::NodeId;
 use cluster::coordinator::{Answered, ReadOptions};
 use faults::Faults;
 use history::Place;
+use moves::Moves;
 use std::sync::{Arc, Mutex, PoisonError};
 use world::World;
 
@@ -37,6 +39,8 @@ const TURN_MICROS: u64 = 5_000;
 struct Done {
     tally: Tally,
     faults: faults::Tally,
+    moves: moves::Tally,
+    flips: u64,
     checks: u64,
     trace: u64,
     twice: bool,
@@ -70,6 +74,11 @@ fn run(config: &Config<'_>) -> Result<Report, Failure> {
             Figure::new("disks lost", sum(&|d| d.faults.wipes), count / 10),
             Figure::new("disks older than they were", sum(&|d| d.faults.rollbacks), count / 10),
             Figure::new("cuts of the network", sum(&|d| d.faults.cuts), count * 2),
+            Figure::new("nodes that joined", sum(&|d| d.moves.joins), count / 4),
+            Figure::new("nodes that left", sum(&|d| d.moves.leaves), count / 4),
+            Figure::new("jobs disturbed", sum(&|d| d.moves.jobs), count / 4),
+            Figure::new("drivers replaced", sum(&|d| d.moves.drivers), count / 4),
+            Figure::new("changes of the topology", sum(&|d| d.flips), count * 10),
             Figure::new("checks", sum(&|d| d.checks), count * 400),
             Figure::new(
                 "seeds run twice with one trace",
@@ -88,6 +97,12 @@ fn one_run(seed: u64, canary: bool) -> Result<Done, String> {
     let mut rng = base::rng::Rng::new(seed ^ 0xc11e);
     let mut clients = Clients::new(6, Quorum { owners, read, write, canary }, &mut rng);
     let mut faults = Faults::new(&mut rng, write > 1);
+    let mut moves = Moves::new(&mut rng, owners);
+    // In every other run nodes come and go.
+    let moving = seed.is_multiple_of(2);
+    if moving {
+        world.drive()?;
+    }
     let mut left = FAULTY_MICROS / TURN_MICROS;
     while left > 0 {
         left -= 1;
@@ -97,6 +112,9 @@ fn one_run(seed: u64, canary: bool) -> Result<Done, String> {
         if let Some(left) = faults.turn(&mut world)? {
             clients.history.note_loss(&left);
         }
+        if moving {
+            moves.turn(&mut world)?;
+        }
     }
     world.heal()?;
     while clients.busy() {
@@ -105,7 +123,9 @@ fn one_run(seed: u64, canary: bool) -> Result<Done, String> {
     }
     settle(&mut world, &mut clients)?;
     let (tally, checks) = (clients.tally, clients.history.checks);
-    Ok(Done { tally, faults: faults.tally, checks, trace: world.trace(), twice: false })
+    let (flips, trace) = (world.agreed().epoch().0, world.trace());
+    let (faults, moves) = (faults.tally, moves.tally);
+    Ok(Done { tally, faults, moves, flips, checks, trace, twice: false })
 }
 
 /// Waits until all owners hold the same, and looks at that.
@@ -114,10 +134,17 @@ fn settle(world: &mut World, clients: &mut Clients) -> Result<(), String> {
     let end = world.runtime.monotonic_micros() + HEALED_MICROS;
     loop {
         world.runtime.run_for(1_000_000);
+        let late = world.runtime.monotonic_micros() >= end;
+        if !world.is_settled() {
+            if late {
+                return Err(format!("the job does not end: {:?}", world.agreed().job()));
+            }
+            continue;
+        }
         let Some((place, held)) = places.iter().find_map(|place| apart(world, place)) else {
             break;
         };
-        if world.runtime.monotonic_micros() >= end {
+        if late {
             return Err(format!("owners of {place:?} do not come to hold the same: {held:#?}"));
         }
     }
@@ -141,8 +168,8 @@ type Held = Result<Answered, String>;
 
 /// What each owner of a key holds.
 fn held(world: &World, place: &Place) -> Vec<Held> {
-    let partition = world.view.ring().partition_of(&place.1);
-    let owners = world.view.owners(place.0, partition);
+    let view = world.view();
+    let owners = view.owners(place.0, view.ring().partition_of(&place.1));
     owners.iter().map(|owner| held_by(world, *owner, place)).collect()
 }
 

@@ -8,6 +8,7 @@ use super::frame::{self, Frame, Header};
 use super::wire::{Input, Wire, check, fields, invalid, tags};
 use crate::clock::{Context, Dot, Stamp};
 use crate::merkle::{Span, Sum};
+use crate::rebalance;
 use crate::record::{Floor, Record};
 use crate::transport::{Class, Failure};
 use base::{KeyspaceId, Slice};
@@ -350,6 +351,8 @@ messages! {
         /// Drawn for this start, so that it is known again.
         nonce: u64,
     }
+    /// How far the moves of the node have come.
+    14 Report {}
 }
 
 messages! {
@@ -365,7 +368,7 @@ messages! {
     }
     /// The topology.
     0x83 TopologyIs {
-        /// As `ring` encodes it; `None` if the caller's is as new.
+        /// What brings the caller's up to date, as [`Update`](crate::topology::Update) encodes it; `None` if it is as new.
         topology: Option<Slice>,
     }
     /// Outcomes of writes, in their order.
@@ -421,6 +424,11 @@ messages! {
         /// The latest other start of this node that was known; 0 if there was none.
         known: u64,
     }
+    /// How far they have come.
+    0x8e Reported {
+        /// By what is on the disk of the node.
+        report: rebalance::Report,
+    }
     /// No answer, for this reason.
     0xff Failed {
         /// The reason.
@@ -433,9 +441,11 @@ impl Request {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Request::Ping(_) | Request::Gossip(_) | Request::Topology(_) | Request::Hello(_) => {
-                Class::Vital
-            }
+            Request::Ping(_)
+            | Request::Gossip(_)
+            | Request::Topology(_)
+            | Request::Hello(_)
+            | Request::Report(_) => Class::Vital,
             Request::Coordinate(_) | Request::StoreHint(_) => Class::Write,
             Request::Apply(Apply { cause: Cause::Write, .. }) => Class::Write,
             Request::Read(_) => Class::Read,

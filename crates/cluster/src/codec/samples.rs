@@ -3,13 +3,30 @@
 use super::message::*;
 use crate::clock::{Actor, Context, Dot, Stamp};
 use crate::merkle::{Span, Sum};
+use crate::rebalance::{self, Cursor, MoveRecord, MoveReport, Moving};
 use crate::record::{Bounds, Floor, Mode, Record, Write};
+use crate::topology::JobId;
 use crate::transport::{Detail, Failure, NotUnderstood};
 use base::{KeyspaceId, Slice};
 use ring::{Epoch, NodeId, Partition};
 
 const KEYSPACE: KeyspaceId = KeyspaceId(2);
 const PARTITION: Partition = Partition(77);
+
+/// A move that is half way, and one that is over.
+fn report() -> rebalance::Report {
+    let moving = |n| Moving { replicas: 3, partition: Partition(n) };
+    let cursor = Some(Cursor { keyspace: KEYSPACE, key: "m".into() });
+    let record = MoveRecord {
+        job: JobId(3),
+        cursor,
+        copied: true,
+        caught_up: Some(Epoch(9)),
+        bytes: 1 << 20,
+    };
+    let moves = vec![MoveReport { moving: moving(5), record }];
+    rebalance::Report { epoch: Epoch(12), moves, cleaned: vec![moving(7)] }
+}
 
 /// A context with a gap.
 #[must_use]
@@ -117,6 +134,7 @@ pub fn requests() -> Vec<Request> {
         }
         .into(),
         Hello { session: 6, nonce: 1 << 50 }.into(),
+        Report {}.into(),
     ]
 }
 
@@ -165,6 +183,7 @@ pub fn answers() -> Vec<Answer> {
         FloorSet {}.into(),
         Transferred { items: vec![item("a")], next: Some("b".into()) }.into(),
         HelloIs { known: 5 }.into(),
+        Reported { report: report() }.into(),
         Failed { failure: Failure::StaleEpoch { current: Epoch(13) } }.into(),
     ]
 }

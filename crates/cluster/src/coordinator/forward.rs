@@ -1,6 +1,6 @@
 //! Writes, as the node that a client talks to hands them on.
 
-use super::write::{Goal, Outcomes};
+use super::write::{AGAIN_MICROS, Goal, Outcomes};
 use crate::codec::message::{Answer, Coordinate, Op, WriteId, Written};
 use crate::node::{Node, View};
 use crate::transport::{Advice, Detail, Failure};
@@ -32,7 +32,6 @@ struct Forward {
     keyspace: KeyspaceId,
     options: WriteOptions,
     deadline_micros: u64,
-    view: Arc<View>,
     ops: Vec<Op>,
     state: Mutex<State>,
 }
@@ -51,6 +50,8 @@ struct Way {
     starts: u32,
     /// The best reason why it has not been carried out.
     refused: Failure,
+    /// Somebody who was asked sees other owners: once both have followed, all are asked again.
+    stale: bool,
     outcome: Option<Result<Written, Failure>>,
 }
 
@@ -71,23 +72,34 @@ impl Node {
     ) {
         let view = self.view();
         let way = |op: &Op| {
-            let owners = view.owners(keyspace, view.ring().partition_of(&op.key));
-            let mut left = self.by_promise(owners);
-            left.reverse();
             let wanted = options.owners_min as u64;
             let refused = Failure::Unavailable { reached: 0, wanted };
-            Way { left, starts: 0, refused, outcome: None }
+            let left = self.owners_to_ask(&view, keyspace, op);
+            Way { left, starts: 0, refused, stale: false, outcome: None }
         };
         let ways: Vec<Way> = ops.iter().map(way).collect();
         let open = ways.len();
-        let state = Mutex::new(State { ways, open, done: Some(Box::new(done)) });
+        let taken = self.take_request();
+        let done: Done = Box::new(move |results| {
+            done(results);
+            drop(taken);
+        });
+        let state = Mutex::new(State { ways, open, done: Some(done) });
         let deadline_micros = self.runtime().monotonic_micros() + options.timeout_micros;
-        let forward = Arc::new(Forward { keyspace, options, deadline_micros, view, ops, state });
-        let known = forward.view.policy(keyspace).map(drop).and_then(|()| forward.check());
+        let forward = Arc::new(Forward { keyspace, options, deadline_micros, ops, state });
+        let known = view.policy(keyspace).map(drop).and_then(|()| forward.check());
         self.work(move |node| match known {
             Ok(()) => forward.hand_on(node, (0..forward.ops.len()).collect()),
             Err(failure) => forward.refuse_all(&failure),
         });
+    }
+
+    /// Owners that may carry a write out, the best one last.
+    fn owners_to_ask(&self, view: &View, keyspace: KeyspaceId, op: &Op) -> Vec<NodeId> {
+        let owners = view.owners(keyspace, view.ring().partition_of(&op.key));
+        let mut left = self.by_promise(owners);
+        left.reverse();
+        left
     }
 }
 
@@ -109,20 +121,42 @@ impl Forward {
     /// Gives each of the writes to the next of its owners.
     fn hand_on(self: &Arc<Self>, node: &Arc<Node>, writes: Vec<usize>) {
         let mut to: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+        let mut again = Vec::new();
+        let in_time = node.runtime().monotonic_micros() + AGAIN_MICROS < self.deadline_micros;
         for at in writes {
-            let next = self.state.lock().ways[at].left.pop();
+            let (next, stale, refused) = {
+                let way = &mut self.state.lock().ways[at];
+                (way.left.pop(), way.stale, way.refused.clone())
+            };
             match next {
                 Some(owner) => to.entry(owner).or_default().push(at),
-                None => {
-                    let refused = self.state.lock().ways[at].refused.clone();
-                    self.settle(at, Err(refused));
-                }
+                None if stale && in_time => again.push(at),
+                None => self.settle(at, Err(refused)),
             }
+        }
+        if !again.is_empty() {
+            self.begin_again(node, again);
         }
         for (owner, writes) in to {
             self.give(node, owner, writes);
         }
         self.tell_if_done();
+    }
+
+    /// Asks the owners of a later topology. Nothing has happened so far.
+    fn begin_again(self: &Arc<Self>, node: &Arc<Node>, writes: Vec<usize>) {
+        let this = Arc::clone(self);
+        node.later(AGAIN_MICROS, move |node| {
+            node.work(move |node| {
+                let view = node.view();
+                for &at in &writes {
+                    let left = node.owners_to_ask(&view, this.keyspace, &this.ops[at]);
+                    let way = &mut this.state.lock().ways[at];
+                    (way.left, way.stale) = (left, false);
+                }
+                this.hand_on(node, writes);
+            });
+        });
     }
 
     fn give(self: &Arc<Self>, node: &Arc<Node>, owner: NodeId, writes: Vec<usize>) {
@@ -197,7 +231,9 @@ impl Forward {
                     further.push(at);
                 }
                 Err(failure) if can_go_elsewhere(&failure) => {
-                    self.state.lock().ways[at].refused = failure;
+                    let way = &mut self.state.lock().ways[at];
+                    way.stale |= matches!(failure, Failure::StaleEpoch { .. });
+                    way.refused = failure;
                     further.push(at);
                 }
                 Err(failure) if failure.may_have_happened() => {

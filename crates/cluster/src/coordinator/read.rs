@@ -1,5 +1,6 @@
 //! Reads: owners are asked, what they say is merged, and who was behind is told.
 
+use super::write::AGAIN_MICROS;
 use crate::codec::message::{
     Answer, Applied, Apply, Cause, Item, Outcome, Read, Records, Stored, Wanted,
 };
@@ -9,7 +10,7 @@ use crate::runtime::TimerId;
 use crate::transport::{Detail, Failure};
 use base::sync::Mutex;
 use base::{KeyspaceId, Slice};
-use ring::NodeId;
+use ring::{Epoch, NodeId, Partition};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ struct Reading {
     keyspace: KeyspaceId,
     policy: Arc<Policy>,
     options: ReadOptions,
-    view: Arc<View>,
+    deadline_micros: u64,
     keys: Vec<Slice>,
     state: Mutex<State>,
 }
@@ -56,11 +57,20 @@ struct State {
 }
 
 /// One key: who was asked, and what they said.
-#[derive(Default)]
 struct Asked {
+    partition: Partition,
+    /// By which nodes are asked, and counted.
+    view: Arc<View>,
+    /// How often the owners were others meanwhile: what is said to an earlier question does not count.
+    turn: u32,
     /// Owners not asked yet, the next one last.
     left: Vec<NodeId>,
-    waiting: usize,
+    /// Those that were asked and have not answered.
+    waiting: Vec<NodeId>,
+    /// Somebody sees other owners than this node: once both have followed, all are asked again.
+    stale: bool,
+    /// It waits for that.
+    pauses: bool,
     said: Vec<(NodeId, Record)>,
     /// Enough was said: what comes now does not change the answer.
     heard: bool,
@@ -71,8 +81,8 @@ struct Asked {
 
 struct Storing {
     answered: Answered,
-    /// Owners that have it.
-    stored: usize,
+    /// Those that have it.
+    stored: Vec<NodeId>,
     wanted: usize,
     waiting: usize,
 }
@@ -95,15 +105,17 @@ impl Node {
             Ok(policy) => Arc::clone(policy),
             Err(failure) => return done(keys.iter().map(|_| Err(failure.clone())).collect()),
         };
-        let ask = |key: &Slice| {
-            let mut left = self.by_promise(view.owners(keyspace, view.ring().partition_of(key)));
-            left.reverse();
-            Asked { left, ..Asked::default() }
-        };
+        let ask = |key: &Slice| Asked::new(self, keyspace, view.ring().partition_of(key), 0);
         let asked: Vec<Asked> = keys.iter().map(ask).collect();
         let (open, timers) = (asked.len(), Vec::new());
-        let state = Mutex::new(State { asked, open, timers, done: Some(Box::new(done)) });
-        let reading = Arc::new(Reading { keyspace, policy, options, view, keys, state });
+        let taken = self.take_request();
+        let done: Done = Box::new(move |results| {
+            done(results);
+            drop(taken);
+        });
+        let state = Mutex::new(State { asked, open, timers, done: Some(done) });
+        let deadline_micros = self.runtime().monotonic_micros() + options.timeout_micros;
+        let reading = Arc::new(Reading { keyspace, policy, options, deadline_micros, keys, state });
         self.work(move |node| reading.begin(node));
     }
 }
@@ -124,7 +136,9 @@ impl Reading {
 
     /// Asks for each key as many owners as may still be needed; `all` asks those as well that would be asked last.
     fn ask_more(self: &Arc<Self>, node: &Arc<Node>, all: bool) {
-        let mut to: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+        let mut to: BTreeMap<(NodeId, Epoch), Vec<(usize, u32)>> = BTreeMap::new();
+        let mut again = Vec::new();
+        let in_time = node.runtime().monotonic_micros() + AGAIN_MICROS < self.deadline_micros;
         {
             let state = &mut *self.state.lock();
             for at in 0..state.asked.len() {
@@ -133,36 +147,71 @@ impl Reading {
                     continue;
                 }
                 let wanted = self.options.owners_min.max(1);
-                while all || asked.said.len() + asked.waiting < wanted {
+                while all || asked.hoped_for(self.keyspace) < wanted {
                     let Some(owner) = asked.left.pop() else { break };
-                    asked.waiting += 1;
-                    to.entry(owner).or_default().push(at);
+                    asked.waiting.push(owner);
+                    let epoch = asked.view.epoch();
+                    to.entry((owner, epoch)).or_default().push((at, asked.turn));
                 }
-                if asked.waiting == 0 && asked.said.len() < wanted {
-                    let reached = asked.said.len() as u64;
-                    let failure = Failure::Unavailable { reached, wanted: wanted as u64 };
-                    state.settle(at, Err(failure));
+                let reached = asked.heard_of(self.keyspace);
+                if !asked.waiting.is_empty() || reached >= wanted {
+                    continue;
+                }
+                if asked.stale && in_time {
+                    (asked.stale, asked.pauses) = (false, true);
+                    again.push((at, asked.turn));
+                } else if !asked.pauses {
+                    let (reached, wanted) = (reached as u64, wanted as u64);
+                    state.settle(at, Err(Failure::Unavailable { reached, wanted }));
                 }
             }
         }
-        for (owner, keys) in to {
-            self.ask(node, owner, keys);
+        if !again.is_empty() {
+            self.begin_again(node, again);
+        }
+        for ((owner, epoch), keys) in to {
+            self.ask(node, owner, epoch, keys);
         }
         self.tell_if_done(node);
     }
 
-    fn ask(self: &Arc<Self>, node: &Arc<Node>, owner: NodeId, keys: Vec<usize>) {
+    /// Asks the owners of a later topology; all that was said so far is forgotten.
+    fn begin_again(self: &Arc<Self>, node: &Arc<Node>, keys: Vec<(usize, u32)>) {
+        let this = Arc::clone(self);
+        node.later(AGAIN_MICROS, move |node| {
+            node.work(move |node| {
+                {
+                    let state = &mut *this.state.lock();
+                    for (at, turn) in keys {
+                        let asked = &mut state.asked[at];
+                        if asked.turn == turn && asked.settled.is_none() && !asked.heard {
+                            *asked = Asked::new(node, this.keyspace, asked.partition, turn + 1);
+                        }
+                    }
+                }
+                this.ask_more(node, false);
+            });
+        });
+    }
+
+    fn ask(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        owner: NodeId,
+        epoch: Epoch,
+        keys: Vec<(usize, u32)>,
+    ) {
         let read = Read {
             keyspace: self.keyspace,
             wanted: Wanted::Whole,
-            keys: keys.iter().map(|at| self.keys[*at].clone()).collect(),
+            keys: keys.iter().map(|(at, _)| self.keys[*at].clone()).collect(),
         };
         if owner == node.id() {
-            let said = node.answer_read(&self.view, &read);
+            let said = node.answer_read(epoch, &read);
             return self.heard(node, owner, &keys, said);
         }
         let this = Arc::clone(self);
-        node.ask(owner, self.options.timeout_micros, read, move |node, ended| {
+        node.ask_at(epoch, owner, self.options.timeout_micros, read, move |node, ended| {
             let said = match ended {
                 Ok(Answer::Records(records)) => Ok(records),
                 Ok(_) => Err(Failure::Internal(Detail::new("no answer to this"))),
@@ -176,23 +225,34 @@ impl Reading {
         self: &Arc<Self>,
         node: &Arc<Node>,
         owner: NodeId,
-        keys: &[usize],
+        keys: &[(usize, u32)],
         said: Result<Records, Failure>,
     ) {
+        let all_stale = matches!(said, Err(Failure::StaleEpoch { .. }));
         let records = said.map(|said| said.records).unwrap_or_default();
         let mut records = records.into_iter();
         let mut whole = Vec::new();
         {
             let state = &mut *self.state.lock();
-            for &at in keys {
-                let asked = &mut state.asked[at];
-                asked.waiting -= 1;
-                match records.next() {
+            for &(at, turn) in keys {
+                let (asked, record) = (&mut state.asked[at], records.next());
+                if asked.turn != turn {
+                    continue;
+                }
+                asked.waiting.retain(|node| *node != owner);
+                match record {
                     Some(Stored::Whole(record)) => asked.said.push((owner, record)),
                     Some(Stored::Absent) => asked.said.push((owner, Record::default())),
-                    _ => continue,
+                    Some(Stored::Failed(Failure::StaleEpoch { .. })) => {
+                        asked.stale = true;
+                        continue;
+                    }
+                    _ => {
+                        asked.stale |= all_stale;
+                        continue;
+                    }
                 }
-                let enough = asked.said.len() >= self.options.owners_min.max(1);
+                let enough = asked.heard_of(self.keyspace) >= self.options.owners_min.max(1);
                 if enough && !asked.heard && asked.settled.is_none() {
                     asked.heard = true;
                     whole.push(at);
@@ -207,9 +267,10 @@ impl Reading {
 
     /// Enough owners have spoken for a key.
     fn merge(self: &Arc<Self>, node: &Arc<Node>, at: usize) {
-        let (said, others) = {
-            let state = self.state.lock();
-            (state.asked[at].said.clone(), state.asked[at].left.clone())
+        let (said, others, view, partition) = {
+            let asked = &self.state.lock().asked[at];
+            let (said, left, view) = (asked.said.clone(), asked.left.clone(), &asked.view);
+            (said, left, Arc::clone(view), asked.partition)
         };
         let merged = said.iter().fold(Record::default(), |merged, (_, record)| {
             merged.merge(record, self.policy.mode).record
@@ -221,16 +282,18 @@ impl Reading {
         };
         let mut behind: Vec<NodeId> =
             said.iter().filter(|(_, record)| lacks(record)).map(|(owner, _)| *owner).collect();
-        let served_by = said.iter().map(|(owner, _)| *owner).collect();
-        let answered = Answered { record: merged.clone(), served_by };
+        let owners = view.owners(self.keyspace, partition);
+        let served_by = said.iter().map(|(owner, _)| *owner).filter(|node| owners.contains(node));
+        let answered = Answered { record: merged.clone(), served_by: served_by.collect() };
         {
-            let owners =
-                self.view.owners(self.keyspace, self.view.ring().partition_of(&self.keys[at]));
             let state = &mut *self.state.lock();
-            let stored = said.len() - behind.len();
+            let stored: Vec<NodeId> = said.iter().map(|(owner, _)| *owner).collect();
+            let stored: Vec<NodeId> =
+                stored.into_iter().filter(|owner| !behind.contains(owner)).collect();
             // Any later read meets one of these.
-            let wanted = owners.len() + 1 - self.options.owners_min.clamp(1, owners.len());
-            if self.options.monotonic && stored < wanted {
+            let wanted = owners.len() + 1 - self.options.owners_min.clamp(1, owners.len().max(1));
+            let counted = state.asked[at].count(self.keyspace, &stored);
+            if self.options.monotonic && counted < wanted {
                 behind.extend(others);
                 let waiting = behind.len();
                 state.asked[at].storing = Some(Storing { answered, stored, wanted, waiting });
@@ -245,37 +308,49 @@ impl Reading {
 
     /// Tells an owner what it lacks.
     fn repair(self: &Arc<Self>, node: &Arc<Node>, at: usize, owner: NodeId, record: Record) {
-        let partition = self.view.ring().partition_of(&self.keys[at]);
+        let (partition, epoch) = {
+            let asked = &self.state.lock().asked[at];
+            (asked.partition, asked.view.epoch())
+        };
         let items = vec![Item { key: self.keys[at].clone(), record, made_by: None }];
-        let cause = Cause::ReadRepair;
+        let apply = Apply { keyspace: self.keyspace, partition, cause: Cause::ReadRepair, items };
         if owner == node.id() {
-            let mode = self.policy.mode;
-            let results = node.replica().apply(self.keyspace, partition, mode, cause, &items);
-            return self.repaired(node, at, &results);
+            let applied = node.merge(epoch, &apply);
+            return self.repaired(node, at, owner, &applied.map_or(Vec::new(), |a| a.results));
         }
-        let apply = Apply { keyspace: self.keyspace, partition, cause, items };
         let this = Arc::clone(self);
-        node.ask(owner, self.options.timeout_micros, apply, move |node, ended| {
+        node.ask_at(epoch, owner, self.options.timeout_micros, apply, move |node, ended| {
             let results = match ended {
                 Ok(Answer::Applied(Applied { results })) => results,
                 _ => Vec::new(),
             };
-            this.repaired(node, at, &results);
+            this.repaired(node, at, owner, &results);
         });
     }
 
-    fn repaired(&self, node: &Arc<Node>, at: usize, results: &[Result<Outcome, Failure>]) {
+    fn repaired(
+        &self,
+        node: &Arc<Node>,
+        at: usize,
+        owner: NodeId,
+        results: &[Result<Outcome, Failure>],
+    ) {
         {
             let state = &mut *self.state.lock();
-            let Some(storing) = &mut state.asked[at].storing else { return };
+            let asked = &mut state.asked[at];
+            let Some(mut storing) = asked.storing.take() else { return };
             storing.waiting -= 1;
-            storing.stored += usize::from(matches!(results, [Ok(_)]));
-            if storing.stored >= storing.wanted {
-                let answered = storing.answered.clone();
-                state.settle(at, Ok(answered));
+            if matches!(results, [Ok(_)]) {
+                storing.stored.push(owner);
+            }
+            let reached = asked.count(self.keyspace, &storing.stored);
+            if reached >= storing.wanted {
+                state.settle(at, Ok(storing.answered));
             } else if storing.waiting == 0 {
-                let (reached, wanted) = (storing.stored as u64, storing.wanted as u64);
+                let (reached, wanted) = (reached as u64, storing.wanted as u64);
                 state.settle(at, Err(Failure::Unavailable { reached, wanted }));
+            } else {
+                asked.storing = Some(storing);
             }
         }
         self.tell_if_done(node);
@@ -285,7 +360,7 @@ impl Reading {
         {
             let state = &mut *self.state.lock();
             for at in 0..state.asked.len() {
-                let reached = state.asked[at].said.len() as u64;
+                let reached = state.asked[at].heard_of(self.keyspace) as u64;
                 let wanted = self.options.owners_min as u64;
                 state.settle(at, Err(Failure::Unavailable { reached, wanted }));
             }
@@ -308,6 +383,45 @@ impl Reading {
             (done, answers)
         };
         done(answers);
+    }
+}
+
+impl Asked {
+    fn new(node: &Node, keyspace: KeyspaceId, partition: Partition, turn: u32) -> Asked {
+        let view = node.view();
+        let readers = view.placed(keyspace, partition).map(|owners| owners.readers());
+        let mut left = node.by_promise(&readers.unwrap_or_default());
+        left.reverse();
+        Asked {
+            partition,
+            view,
+            turn,
+            left,
+            waiting: Vec::new(),
+            stale: false,
+            pauses: false,
+            said: Vec::new(),
+            heard: false,
+            storing: None,
+            settled: None,
+        }
+    }
+
+    /// How far nodes count together.
+    fn count(&self, keyspace: KeyspaceId, nodes: &[NodeId]) -> usize {
+        self.view.placed(keyspace, self.partition).map_or(0, |owners| owners.count(nodes))
+    }
+
+    fn heard_of(&self, keyspace: KeyspaceId) -> usize {
+        let said: Vec<NodeId> = self.said.iter().map(|(owner, _)| *owner).collect();
+        self.count(keyspace, &said)
+    }
+
+    /// The same, if all that were asked answer.
+    fn hoped_for(&self, keyspace: KeyspaceId) -> usize {
+        let said = self.said.iter().map(|(owner, _)| *owner);
+        let nodes: Vec<NodeId> = said.chain(self.waiting.iter().copied()).collect();
+        self.count(keyspace, &nodes)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Scans: one page of one partition at a time, as enough owners see it together.
 
+use super::write::AGAIN_MICROS;
 use crate::codec::message::{Answer, Item, Page, Scan};
-use crate::node::Node;
+use crate::node::{Node, View};
 use crate::record::{Mode, Record};
 use crate::runtime::TimerId;
 use crate::transport::{Detail, Failure};
 use base::sync::Mutex;
 use base::{KeyspaceId, Slice};
-use ring::{NodeId, Partition};
+use ring::{Epoch, NodeId, Partition};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -51,12 +52,19 @@ type Done = Box<dyn FnOnce(Result<PageOf, Failure>) + Send>;
 struct Scanning {
     options: ScanOptions,
     mode: Mode,
+    deadline_micros: u64,
     state: Mutex<State>,
 }
 
 struct State {
+    /// By which nodes are asked, and counted.
+    view: Arc<View>,
+    /// How often the owners were others meanwhile.
+    turn: u32,
     left: Vec<NodeId>,
-    waiting: usize,
+    waiting: Vec<NodeId>,
+    /// Somebody sees other owners than this node.
+    stale: bool,
     pages: Vec<(NodeId, Page)>,
     timer: Option<TimerId>,
     done: Option<Done>,
@@ -77,11 +85,25 @@ impl Node {
             Ok(policy) => policy.mode,
             Err(failure) => return done(Err(failure)),
         };
-        let mut left = self.by_promise(view.owners(options.keyspace, options.partition));
-        left.reverse();
-        let state =
-            State { left, waiting: 0, pages: Vec::new(), timer: None, done: Some(Box::new(done)) };
-        let scanning = Arc::new(Scanning { options, mode, state: Mutex::new(state) });
+        let deadline_micros = self.runtime().monotonic_micros() + options.timeout_micros;
+        let taken = self.take_request();
+        let done: Done = Box::new(move |page| {
+            done(page);
+            drop(taken);
+        });
+        let mut state = State {
+            view,
+            turn: 0,
+            left: Vec::new(),
+            waiting: Vec::new(),
+            stale: false,
+            pages: Vec::new(),
+            timer: None,
+            done: Some(done),
+        };
+        state.begin(self, &options);
+        let scanning =
+            Arc::new(Scanning { options, mode, deadline_micros, state: Mutex::new(state) });
         let late = Arc::clone(&scanning);
         let timer = self.later(scanning.options.timeout_micros, move |_| late.give_up());
         scanning.state.lock().timer = Some(timer);
@@ -89,28 +111,69 @@ impl Node {
     }
 }
 
+impl State {
+    /// All may be asked by the topology of now; nothing was said yet.
+    fn begin(&mut self, node: &Node, options: &ScanOptions) {
+        self.view = node.view();
+        let readers = self.view.placed(options.keyspace, options.partition);
+        self.left = node.by_promise(&readers.map_or(Vec::new(), |owners| owners.readers()));
+        self.left.reverse();
+        (self.waiting, self.pages, self.stale) = Default::default();
+        self.turn += 1;
+    }
+
+    /// How far those count together that have answered, and those that may.
+    fn count(&self, options: &ScanOptions, hoped_for: bool) -> usize {
+        let said = self.pages.iter().map(|(owner, _)| *owner);
+        let waiting = self.waiting.iter().copied().filter(|_| hoped_for);
+        let nodes: Vec<NodeId> = said.chain(waiting).collect();
+        let owners = self.view.placed(options.keyspace, options.partition);
+        owners.map_or(0, |owners| owners.count(&nodes))
+    }
+}
+
 impl Scanning {
     fn ask_more(self: &Arc<Self>, node: &Arc<Node>) {
         loop {
-            let owner = {
+            let (owner, epoch, turn, stale) = {
                 let mut state = self.state.lock();
                 if state.done.is_none() {
                     return;
                 }
-                if state.pages.len() + state.waiting >= self.options.owners_min.max(1) {
+                if state.count(&self.options, true) >= self.options.owners_min.max(1) {
                     return;
                 }
-                state.waiting += 1;
-                state.left.pop()
+                let owner = state.left.pop();
+                state.waiting.extend(owner);
+                (owner, state.view.epoch(), state.turn, state.stale)
             };
+            let in_time = node.runtime().monotonic_micros() + AGAIN_MICROS < self.deadline_micros;
             match owner {
-                Some(owner) => self.ask(node, owner),
+                Some(owner) => self.ask(node, owner, epoch, turn),
+                None if stale && in_time => return self.begin_again(node, turn),
                 None => return self.give_up(),
             }
         }
     }
 
-    fn ask(self: &Arc<Self>, node: &Arc<Node>, owner: NodeId) {
+    /// Asks the owners of a later topology.
+    fn begin_again(self: &Arc<Self>, node: &Arc<Node>, turn: u32) {
+        let this = Arc::clone(self);
+        node.later(AGAIN_MICROS, move |node| {
+            node.work(move |node| {
+                {
+                    let mut state = this.state.lock();
+                    if state.turn != turn {
+                        return;
+                    }
+                    state.begin(node, &this.options);
+                }
+                this.ask_more(node);
+            });
+        });
+    }
+
+    fn ask(self: &Arc<Self>, node: &Arc<Node>, owner: NodeId, epoch: Epoch, turn: u32) {
         let options = &self.options;
         let scan = Scan {
             keyspace: options.keyspace,
@@ -122,28 +185,32 @@ impl Scanning {
             bytes_max: PAGE_BYTES_MAX,
         };
         if owner == node.id() {
-            let page = node.answer_scan(&node.view(), &scan);
-            return self.heard(node, owner, page);
+            let page = node.answer_scan(epoch, &scan);
+            return self.heard(node, owner, turn, page);
         }
         // Owners that say nothing are not worth all of the time.
         let this = Arc::clone(self);
-        node.ask(owner, options.timeout_micros / 2, scan, move |node, ended| {
+        node.ask_at(epoch, owner, options.timeout_micros / 2, scan, move |node, ended| {
             let page = match ended {
                 Ok(Answer::Page(page)) => Ok(page),
                 Ok(_) => Err(Failure::Internal(Detail::new("no answer to this"))),
                 Err(failure) => Err(failure),
             };
-            this.heard(node, owner, page);
+            this.heard(node, owner, turn, page);
             this.ask_more(node);
         });
     }
 
-    fn heard(&self, node: &Arc<Node>, owner: NodeId, page: Result<Page, Failure>) {
+    fn heard(&self, node: &Arc<Node>, owner: NodeId, turn: u32, page: Result<Page, Failure>) {
         let done = {
             let mut state = self.state.lock();
-            state.waiting -= 1;
+            if state.turn != turn {
+                return;
+            }
+            state.waiting.retain(|waiting| *waiting != owner);
+            state.stale |= matches!(page, Err(Failure::StaleEpoch { .. }));
             state.pages.extend(page.ok().map(|page| (owner, page)));
-            if state.pages.len() < self.options.owners_min.max(1) {
+            if state.count(&self.options, false) < self.options.owners_min.max(1) {
                 return;
             }
             let pages = std::mem::take(&mut state.pages);
@@ -161,7 +228,7 @@ impl Scanning {
         let (done, reached) = {
             let mut state = self.state.lock();
             // Somebody who was asked may still answer, but not enough of them.
-            (state.done.take(), state.pages.len() as u64)
+            (state.done.take(), state.count(&self.options, false) as u64)
         };
         let wanted = self.options.owners_min as u64;
         if let Some(done) = done {

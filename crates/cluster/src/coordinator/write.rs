@@ -9,12 +9,14 @@ use crate::runtime::TimerId;
 use crate::transport::{Detail, Failure, Responder};
 use base::sync::Mutex;
 use base::{KeyspaceId, planted};
-use ring::{NodeId, Partition};
+use ring::{Epoch, NodeId, Partition};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How often a write is stamped again that met a later stamp.
 const STAMPS_MAX: u32 = 4;
+/// How long a write waits for the two sides to see the same owners, before it is sent again.
+pub(super) const AGAIN_MICROS: u64 = 10_000;
 
 /// Told of the outcomes of writes, in their order.
 pub(super) type Outcomes = Box<dyn FnOnce(&Arc<Node>, Vec<Result<Written, Failure>>) + Send>;
@@ -40,7 +42,6 @@ impl Goal {
 struct Writing {
     goal: Goal,
     policy: Arc<Policy>,
-    view: Arc<View>,
     ops: Vec<Op>,
     state: Mutex<State>,
 }
@@ -56,9 +57,13 @@ struct State {
 /// How far one write is.
 struct Progress {
     partition: Partition,
+    /// By which it was sent, and is counted.
+    view: Arc<View>,
     made: Option<Made>,
-    /// How often it was stamped: what is said of an earlier one does not count.
     stamps: u32,
+    /// How often it was stamped or sent to other owners: what is said of an earlier time does not count.
+    turn: u32,
+    /// Those that have it synced.
     owners: Vec<NodeId>,
     /// Stand-ins that keep it for owners.
     hinted: Vec<NodeId>,
@@ -72,6 +77,7 @@ impl Node {
     pub(crate) fn coordinate_for(
         self: &Arc<Self>,
         from: NodeId,
+        callers: Epoch,
         mut call: Coordinate,
         budget_micros: u64,
         responder: Responder,
@@ -112,6 +118,12 @@ impl Node {
                 responder.answer(node.epoch(), outcome.clone());
             }
         });
+        let current = self.epoch();
+        if callers > current {
+            // Those that it would send it to may be the wrong ones.
+            let stale = Failure::StaleEpoch { current };
+            return done(self, call.ops.iter().map(|_| Err(stale.clone())).collect());
+        }
         self.coordinate(goal, call.ops, done);
     }
 
@@ -124,17 +136,16 @@ impl Node {
                 return done(self, ops.iter().map(|_| Err(failure.clone())).collect());
             }
         };
-        let progress: Vec<Progress> =
-            ops.iter().map(|op| Progress::new(view.ring().partition_of(&op.key))).collect();
+        let progress: Vec<Progress> = ops.iter().map(|op| Progress::new(&view, &op.key)).collect();
         let mut partitions: BTreeMap<Partition, Vec<usize>> = BTreeMap::new();
         for (at, one) in progress.iter().enumerate() {
             partitions.entry(one.partition).or_default().push(at);
         }
         let open = ops.len();
         let state = Mutex::new(State { progress, open, timer: None, done: Some(done) });
-        let writing = Arc::new(Writing { goal, policy, view, ops, state });
+        let writing = Arc::new(Writing { goal, policy, ops, state });
         for (partition, ops) in partitions {
-            writing.make(self, partition, &ops);
+            writing.make(self, &view, partition, &ops);
         }
         let late = Arc::clone(&writing);
         let timer = self.later(goal.budget_micros, move |node| late.expire(node));
@@ -144,11 +155,13 @@ impl Node {
 }
 
 impl Progress {
-    fn new(partition: Partition) -> Progress {
+    fn new(view: &Arc<View>, key: &[u8]) -> Progress {
         Progress {
-            partition,
+            partition: view.ring().partition_of(key),
+            view: Arc::clone(view),
             made: None,
             stamps: 0,
+            turn: 0,
             owners: Vec::new(),
             hinted: Vec::new(),
             waiting: 0,
@@ -159,18 +172,24 @@ impl Progress {
 
 impl Writing {
     /// Stores writes of one partition here, then sends them on.
-    fn make(self: &Arc<Self>, node: &Arc<Node>, partition: Partition, ops: &[usize]) {
-        let made = match self.check(node, partition) {
-            Ok(()) => {
-                let wanted: Vec<&Op> = ops.iter().map(|at| &self.ops[*at]).collect();
-                node.replica().make(self.goal.keyspace, partition, &self.policy, &wanted)
-            }
-            Err(failure) => ops.iter().map(|_| Err(failure.clone())).collect(),
-        };
+    fn make(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        view: &Arc<View>,
+        partition: Partition,
+        ops: &[usize],
+    ) {
+        let keyspace = self.goal.keyspace;
+        let made = node.fenced(keyspace, partition, view.epoch(), |_| {
+            self.check(node, view, partition)?;
+            let wanted: Vec<&Op> = ops.iter().map(|at| &self.ops[*at]).collect();
+            Ok(node.replica().make(keyspace, partition, &self.policy, &wanted))
+        });
+        let refused = |failure: Failure| ops.iter().map(|_| Err(failure.clone())).collect();
         let mut stored = Vec::new();
         {
             let state = &mut *self.state.lock();
-            for (&at, made) in ops.iter().zip(made) {
+            for (&at, made) in ops.iter().zip(made.unwrap_or_else(refused)) {
                 match made {
                     Ok(made) => {
                         let progress = &mut state.progress[at];
@@ -181,50 +200,76 @@ impl Writing {
                 }
             }
         }
-        self.send(node, partition, &stored);
+        self.send(node, view, partition, &stored);
     }
 
     /// What can be known before anything is written.
-    fn check(&self, node: &Node, partition: Partition) -> Result<(), Failure> {
-        let owners = self.view.owners(self.goal.keyspace, partition);
-        if !owners.contains(&node.id()) {
-            return Err(Failure::StaleEpoch { current: self.view.epoch() });
+    fn check(&self, node: &Node, view: &View, partition: Partition) -> Result<(), Failure> {
+        let owners = view.placed(self.goal.keyspace, partition)?;
+        if !owners.list().contains(&node.id()) {
+            return Err(Failure::StaleEpoch { current: view.epoch() });
         }
-        let (reached, wanted) = (owners.len() as u64, self.goal.owners_min as u64);
+        let (reached, wanted) = (owners.count_max() as u64, self.goal.owners_min as u64);
         if reached < wanted { Err(Failure::Unavailable { reached, wanted }) } else { Ok(()) }
     }
 
-    /// Sends writes of one partition to its other owners.
-    fn send(self: &Arc<Self>, node: &Arc<Node>, partition: Partition, ops: &[usize]) {
-        if ops.is_empty() {
-            return;
-        }
-        let owners = self.view.owners(self.goal.keyspace, partition);
-        let others: Vec<NodeId> = owners.iter().copied().filter(|id| *id != node.id()).collect();
-        let (mut items, mut sent) = (Vec::new(), Vec::new());
+    /// Sends writes of one partition to all others that take what is written to it.
+    fn send(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        view: &Arc<View>,
+        partition: Partition,
+        ops: &[usize],
+    ) {
+        let Ok(owners) = view.placed(self.goal.keyspace, partition) else { return };
+        let others: Vec<NodeId> =
+            owners.writers().into_iter().filter(|id| *id != node.id()).collect();
+        let mut sent = Vec::new();
         {
             let mut state = self.state.lock();
             for &at in ops {
                 let progress = &mut state.progress[at];
+                progress.view = Arc::clone(view);
                 progress.waiting = others.len();
-                items.extend(progress.made.as_ref().map(|made| made.item.clone()));
-                sent.push((at, progress.stamps));
+                sent.push((at, progress.turn));
             }
         }
         for &owner in &others {
-            let apply = Apply {
-                keyspace: self.goal.keyspace,
-                partition,
-                cause: Cause::Write,
-                items: items.clone(),
-            };
-            let (this, sent) = (Arc::clone(self), sent.clone());
-            node.ask(owner, self.goal.owner_micros(), apply, move |node, ended| {
-                this.heard(node, owner, &sent, ended);
-            });
+            self.send_to(node, view, owner, partition, sent.clone());
         }
         let state = &mut *self.state.lock();
         ops.iter().for_each(|at| state.look(*at, &self.goal));
+    }
+
+    /// Sends writes to one node, as they are now.
+    fn send_to(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        view: &Arc<View>,
+        owner: NodeId,
+        partition: Partition,
+        sent: Vec<(usize, u32)>,
+    ) {
+        let (items, sent) = self.items_of(sent);
+        if sent.is_empty() {
+            return;
+        }
+        let apply = Apply { keyspace: self.goal.keyspace, partition, cause: Cause::Write, items };
+        let this = Arc::clone(self);
+        node.ask_at(view.epoch(), owner, self.goal.owner_micros(), apply, move |node, ended| {
+            this.heard(node, owner, &sent, ended);
+        });
+    }
+
+    /// The records of writes that are still in the turn in which somebody wants them.
+    fn items_of(&self, sent: Vec<(usize, u32)>) -> (Vec<Item>, Vec<(usize, u32)>) {
+        let state = self.state.lock();
+        let current = |(at, turn): &(usize, u32)| {
+            let progress = &state.progress[*at];
+            let made = progress.made.as_ref().filter(|_| progress.turn == *turn)?;
+            Some((made.item.clone(), (*at, *turn)))
+        };
+        sent.iter().filter_map(current).unzip()
     }
 
     /// Takes what an owner says of writes.
@@ -242,34 +287,111 @@ impl Writing {
             }
             Err(failure) => sent.iter().map(|_| Err(failure.clone())).collect(),
         };
-        let (mut again, mut missed) = (Vec::new(), Vec::new());
+        let (mut again, mut missed, mut stale) = (Vec::new(), Vec::new(), Vec::new());
         {
             let state = &mut *self.state.lock();
-            for (&(at, stamps), result) in sent.iter().zip(results) {
+            for (&(at, turn), result) in sent.iter().zip(results) {
                 let progress = &mut state.progress[at];
-                if progress.stamps != stamps {
+                if progress.turn != turn {
+                    continue;
+                }
+                if matches!(result, Err(Failure::StaleEpoch { .. })) {
+                    // It has not taken the write, and is waited for: what it says of it under one topology counts.
+                    if progress.settled.is_none() {
+                        stale.push((at, turn));
+                    }
                     continue;
                 }
                 progress.waiting = progress.waiting.saturating_sub(1);
                 match result {
                     Ok(Outcome::Stored | Outcome::Known) => progress.owners.push(owner),
-                    Err(Failure::StaleStamp { after }) if stamps < STAMPS_MAX => {
+                    Err(Failure::StaleStamp { after }) if progress.stamps < STAMPS_MAX => {
                         // Settled by what comes of the new stamp.
                         again.push((at, after));
                         continue;
                     }
                     Err(_) => {
                         progress.waiting += usize::from(self.goal.sloppy);
-                        missed.push((at, stamps));
+                        missed.push((at, turn));
                     }
                 }
                 state.look(at, &self.goal);
             }
         }
+        self.send_again(node, owner, stale);
         self.hand_off(node, owner, missed);
         for (at, after) in again {
             self.stamp_again(node, at, after);
         }
+        self.tell_if_done(node);
+    }
+
+    /// A node saw other owners than this one: once both have followed, the writes are sent once more, since they are here and merge
+    /// with themselves.
+    fn send_again(self: &Arc<Self>, node: &Arc<Node>, owner: NodeId, stale: Vec<(usize, u32)>) {
+        let Some(partition) =
+            stale.first().map(|(at, _)| self.state.lock().progress[*at].partition)
+        else {
+            return;
+        };
+        let this = Arc::clone(self);
+        node.later(AGAIN_MICROS, move |node| {
+            node.work(move |node| {
+                let view = node.view();
+                let keyspace = this.goal.keyspace;
+                let since = view.since(keyspace, partition);
+                let (same, other): (Vec<_>, Vec<_>) = {
+                    let state = this.state.lock();
+                    let open = |(at, turn): &&(usize, u32)| {
+                        let progress = &state.progress[*at];
+                        progress.turn == *turn && progress.settled.is_none()
+                    };
+                    let same = |(at, _): &(usize, u32)| {
+                        state.progress[*at].view.since(keyspace, partition) == since
+                    };
+                    stale.iter().filter(open).copied().partition(same)
+                };
+                this.send_to(node, &view, owner, partition, same);
+                this.begin_again(node, &view, partition, other);
+            });
+        });
+    }
+
+    /// The owners are others by now. Nothing that was said before counts; this node says it again itself.
+    fn begin_again(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        view: &Arc<View>,
+        partition: Partition,
+        writes: Vec<(usize, u32)>,
+    ) {
+        let (items, writes) = self.items_of(writes);
+        if writes.is_empty() {
+            return;
+        }
+        let apply = Apply { keyspace: self.goal.keyspace, partition, cause: Cause::Write, items };
+        let kept = self
+            .check(node, view, partition)
+            .and_then(|()| node.merge(view.epoch(), &apply))
+            .map(|applied| applied.results);
+        let results = kept.unwrap_or_else(|failure| vec![Err(failure); writes.len()]);
+        let mut ops = Vec::new();
+        {
+            let state = &mut *self.state.lock();
+            for (&(at, _), result) in writes.iter().zip(results) {
+                let progress = &mut state.progress[at];
+                progress.turn += 1;
+                (progress.owners, progress.hinted, progress.waiting) = Default::default();
+                match result {
+                    Ok(_) => {
+                        progress.owners.push(node.id());
+                        ops.push(at);
+                    }
+                    Err(_) => state.look(at, &self.goal),
+                }
+            }
+        }
+        self.send(node, view, partition, &ops);
         self.tell_if_done(node);
     }
 
@@ -280,30 +402,28 @@ impl Writing {
         else {
             return;
         };
-        let items: Vec<Item> = {
-            let state = self.state.lock();
-            let made = missed.iter().filter_map(|(at, _)| state.progress[*at].made.as_ref());
-            made.map(|made| made.item.clone()).collect()
-        };
+        let (items, missed) = self.items_of(missed);
+        let Some((at, _)) = missed.first() else { return };
         if !self.goal.sloppy {
             return node.keep_hint(owner, self.goal.keyspace, partition, &items);
         }
-        let mut stand_ins: Vec<NodeId> =
-            self.view.stand_ins(self.goal.keyspace, partition).collect();
+        let view = Arc::clone(&self.state.lock().progress[*at].view);
+        let mut stand_ins: Vec<NodeId> = view.stand_ins(self.goal.keyspace, partition).collect();
         // Each owner has its own first choice.
-        let owners = self.view.owners(self.goal.keyspace, partition);
+        let owners = view.owners(self.goal.keyspace, partition);
         let rank = owners.iter().position(|id| *id == owner).unwrap_or(0);
         let turns = rank % stand_ins.len().max(1);
         stand_ins.rotate_left(turns);
         let stand_ins = node.by_promise(&stand_ins).into_iter().rev().collect();
         let hint = StoreHint { target: owner, keyspace: self.goal.keyspace, partition, items };
-        self.ask_stand_in(node, hint, stand_ins, missed);
+        self.ask_stand_in(node, &view, hint, stand_ins, missed);
     }
 
     /// Asks one stand-in after the other, those that are taken already last.
     fn ask_stand_in(
         self: &Arc<Self>,
         node: &Arc<Node>,
+        view: &Arc<View>,
         hint: StoreHint,
         mut left: Vec<NodeId>,
         missed: Vec<(usize, u32)>,
@@ -315,8 +435,8 @@ impl Writing {
         }
         let Some(stand_in) = left.pop() else {
             let state = &mut *self.state.lock();
-            for (at, stamps) in missed {
-                if state.progress[at].stamps == stamps {
+            for (at, turn) in missed {
+                if state.progress[at].turn == turn {
                     let waiting = &mut state.progress[at].waiting;
                     *waiting = waiting.saturating_sub(1);
                     state.look(at, &self.goal);
@@ -324,17 +444,18 @@ impl Writing {
             }
             return;
         };
-        let this = Arc::clone(self);
-        node.ask(stand_in, self.goal.owner_micros() / 2, hint.clone(), move |node, ended| {
+        let (this, view) = (Arc::clone(self), Arc::clone(view));
+        let (epoch, micros) = (view.epoch(), self.goal.owner_micros() / 2);
+        node.ask_at(epoch, stand_in, micros, hint.clone(), move |node, ended| {
             if !matches!(ended, Ok(Answer::HintStored(_))) {
-                this.ask_stand_in(node, hint, left, missed);
+                this.ask_stand_in(node, &view, hint, left, missed);
                 return this.tell_if_done(node);
             }
             {
                 let state = &mut *this.state.lock();
-                for (at, stamps) in missed {
+                for (at, turn) in missed {
                     let progress = &mut state.progress[at];
-                    if progress.stamps == stamps {
+                    if progress.turn == turn {
                         progress.waiting = progress.waiting.saturating_sub(1);
                         // Two owners kept for by one node are one copy.
                         if !progress.hinted.contains(&stand_in) {
@@ -350,14 +471,20 @@ impl Writing {
 
     /// A write that would lose to one that was there before it is written once more, with a later stamp.
     fn stamp_again(self: &Arc<Self>, node: &Arc<Node>, at: usize, after: crate::clock::Stamp) {
-        let partition = self.state.lock().progress[at].partition;
+        let (partition, view) = {
+            let progress = &self.state.lock().progress[at];
+            (progress.partition, Arc::clone(&progress.view))
+        };
         let mut op = self.ops[at].clone();
         op.after = op.after.max(after);
-        let made = node.replica().make(self.goal.keyspace, partition, &self.policy, &[&op]);
-        match made.into_iter().next() {
+        let keyspace = self.goal.keyspace;
+        let made = node.fenced(keyspace, partition, view.epoch(), |_| {
+            Ok(node.replica().make(keyspace, partition, &self.policy, &[&op]))
+        });
+        match made.ok().and_then(|made| made.into_iter().next()) {
             Some(Ok(made)) => {
                 self.state.lock().progress[at].begin(node.id(), made);
-                self.send(node, partition, &[at]);
+                self.send(node, &view, partition, &[at]);
             }
             // What was stored before stays, and may win or lose.
             _ => self.state.lock().look(at, &self.goal),
@@ -413,7 +540,7 @@ impl State {
         let progress = &self.progress[at];
         let Some(made) = &progress.made else { return };
         let hinted = if goal.sloppy { progress.hinted.len() } else { 0 };
-        let reached = progress.owners.len() + usize::from(planted::is(91));
+        let reached = progress.reached(goal) + usize::from(planted::is(91));
         if reached >= goal.owners_min
             || (progress.waiting == 0 && reached + hinted >= goal.owners_min)
         {
@@ -421,7 +548,7 @@ impl State {
                 dot: made.dot,
                 stamp: made.stamp,
                 context: made.context.clone(),
-                owners: progress.owners.clone(),
+                owners: progress.owners_of(goal),
                 hinted: progress.hinted.clone(),
             };
             self.settle(at, Ok(written));
@@ -437,12 +564,25 @@ impl Progress {
     fn begin(&mut self, owner: NodeId, made: Made) {
         self.made = Some(made);
         self.stamps += 1;
+        self.turn += 1;
         self.owners = vec![owner];
         self.hinted = Vec::new();
     }
 
+    /// How far those that have it count.
+    fn reached(&self, goal: &Goal) -> usize {
+        let owners = self.view.placed(goal.keyspace, self.partition);
+        owners.map_or(0, |owners| owners.count(&self.owners))
+    }
+
+    /// The owners among those that have it.
+    fn owners_of(&self, goal: &Goal) -> Vec<NodeId> {
+        let owns = |node: &NodeId| self.view.is_owner(*node, goal.keyspace, self.partition);
+        self.owners.iter().copied().filter(owns).collect()
+    }
+
     fn unknown(&self, goal: &Goal) -> Failure {
-        let (acknowledged, wanted) = (self.owners.len() as u64, goal.owners_min as u64);
+        let (acknowledged, wanted) = (self.reached(goal) as u64, goal.owners_min as u64);
         Failure::Unknown { acknowledged, wanted }
     }
 }

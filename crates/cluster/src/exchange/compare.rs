@@ -120,7 +120,7 @@ impl Replica {
         change.commit()
     }
 
-    /// All that `peer` had seen at the start of a complete exchange is seen here. Compared with all other owners, the replica is
+    /// All that `peer` had seen at the start of a complete exchange is seen here. An owner that was compared with all other `owners` is
     /// complete.
     pub(super) fn note_exchange(
         &self,
@@ -128,12 +128,14 @@ impl Replica {
         partition: Partition,
         peer: NodeId,
         theirs: &Context,
-        owners: &[NodeId],
+        owners: Option<&[NodeId]>,
     ) -> Result<(), Failure> {
         let part = self.part(id, partition)?;
         let mut change = Change::of(self, id, partition, &part)?;
         change.state.seen = change.state.seen.union(theirs);
-        change.note_peer(peer, owners);
+        if let Some(owners) = owners {
+            change.note_peer(peer, owners);
+        }
         change.commit()
     }
 }

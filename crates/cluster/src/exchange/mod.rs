@@ -19,11 +19,11 @@ use crate::codec::message::{
     Answer, Apply, Cause, Compared, Digests, Item, RangeDigest, Read, Seen, Stored, Wanted,
 };
 use crate::merkle::{Search, Span};
-use crate::node::Node;
+use crate::node::{Node, View};
 use crate::record::{Mode, Record};
 use crate::transport::{Detail, Failure};
 use base::{KeyspaceId, Slice};
-use ring::{NodeId, Partition};
+use ring::{Epoch, NodeId, Partition};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -47,6 +47,8 @@ pub(crate) enum Ended {
 
 /// One exchange, handed from step to step.
 struct Exchange {
+    /// Of the topology that it is carried out under.
+    epoch: Epoch,
     keyspace: KeyspaceId,
     partition: Partition,
     mode: Mode,
@@ -65,7 +67,8 @@ struct Exchange {
 }
 
 impl Node {
-    /// Compares a partition with another owner of it.
+    /// Compares a partition that this node owns, or is to own, with an owner of it. Ends early where the owners change meanwhile: nothing is
+    /// merged or noted under other ones.
     pub(crate) fn exchange(
         self: &Arc<Self>,
         keyspace: KeyspaceId,
@@ -73,10 +76,13 @@ impl Node {
         peer: NodeId,
         done: impl FnOnce(&Arc<Node>, Ended) + Send + 'static,
     ) {
-        let Ok(mode) = self.view().policy(keyspace).map(|policy| policy.mode) else {
+        let view = self.view();
+        let epoch = view.epoch();
+        let Ok(mode) = view.policy(keyspace).map(|policy| policy.mode) else {
             return done(self, Ended::Partial);
         };
         let mut exchange = Box::new(Exchange {
+            epoch,
             keyspace,
             partition,
             mode,
@@ -90,7 +96,7 @@ impl Node {
             done: Box::new(done),
         });
         let seen = Seen { keyspace, partition, round: 0, stamp: crate::clock::Stamp::ZERO };
-        self.ask(peer, self.patience(), seen, move |node, ended| match ended {
+        self.ask_at(epoch, peer, self.patience(), seen, move |node, ended| match ended {
             Ok(Answer::SeenIs(seen)) => {
                 exchange.theirs = seen.seen;
                 exchange.go(node);
@@ -115,7 +121,7 @@ impl Exchange {
 
     fn compare(mut self: Box<Self>, node: &Arc<Node>, ranges: Vec<RangeDigest>) {
         let digests = Digests { keyspace: self.keyspace, partition: self.partition, ranges };
-        node.ask(self.peer, node.patience(), digests, move |node, ended| {
+        node.ask_at(self.epoch, self.peer, node.patience(), digests, move |node, ended| {
             let taken = match ended {
                 Ok(Answer::Digested(digested)) => self.take(node, digested.ranges),
                 Ok(_) => Err(Failure::Internal(Detail::new("no answer to this"))),
@@ -140,7 +146,7 @@ impl Exchange {
         let count = self.differing.len().min(FETCH_MAX);
         let keys: Vec<Slice> = self.differing.drain(..count).collect();
         let read = Read { keyspace: self.keyspace, wanted: Wanted::Incomplete, keys: keys.clone() };
-        node.ask(self.peer, node.patience(), read, move |node, ended| match ended {
+        node.ask_at(self.epoch, self.peer, node.patience(), read, move |node, ended| match ended {
             Ok(Answer::Records(records)) if records.records.len() == keys.len() => {
                 self.exchange_records(node, &keys, records.records);
             }
@@ -171,13 +177,17 @@ impl Exchange {
             if !node.replica().is_complete(keyspace, partition) {
                 // What came late to a new disk is told from what is new by the peer: it has seen it, and has it no more.
                 record.fill(&self.theirs);
-                self.incomplete |=
-                    node.replica().drop_gone(keyspace, partition, key, &record).is_err();
+                let dropped = node.fenced(keyspace, partition, self.epoch, |_| {
+                    node.replica().drop_gone(keyspace, partition, key, &record)
+                });
+                self.incomplete |= dropped.is_err();
             }
             items.push(Item { key: key.clone(), record, made_by: None });
         }
-        let merged = node.replica().apply(keyspace, partition, self.mode, Cause::Exchange, &items);
-        self.incomplete |= merged.iter().any(Result::is_err);
+        let merged = node.fenced(keyspace, partition, self.epoch, |_| {
+            Ok(node.replica().apply(keyspace, partition, self.mode, Cause::Exchange, &items))
+        });
+        self.incomplete |= merged.map_or(true, |merged| merged.iter().any(Result::is_err));
         node.renew_if_outdated();
         let ours = keys.iter().filter_map(|key| {
             match node.replica().read_any(keyspace, partition, key) {
@@ -194,10 +204,16 @@ impl Exchange {
             return self.go(node);
         }
         let apply = Apply { keyspace, partition, cause: Cause::Exchange, items };
-        node.ask(self.peer, node.patience(), apply, move |node, ended| match ended {
-            Ok(Answer::Applied(_)) => self.go(node),
-            _ => self.end(node, Ended::Partial),
-        });
+        node.ask_at(
+            self.epoch,
+            self.peer,
+            node.patience(),
+            apply,
+            move |node, ended| match ended {
+                Ok(Answer::Applied(_)) => self.go(node),
+                _ => self.end(node, Ended::Partial),
+            },
+        );
     }
 
     /// All was compared. If the peer has seen more, and what it did not see stored may have been replaced, that is brought first.
@@ -220,11 +236,14 @@ impl Exchange {
 
     fn finish(self: Box<Self>, node: &Arc<Node>) {
         let (keyspace, partition) = (self.keyspace, self.partition);
-        let owners = node.view().owners(keyspace, partition).to_vec();
-        let noted = node
-            .replica()
-            .note_exchange(keyspace, partition, self.peer, &self.theirs, &owners)
-            .is_ok();
+        let note = |view: &View| {
+            // A receiver is complete once its mover says so: it has to know who it brings everything from.
+            let owner = view.is_owner(node.id(), keyspace, partition);
+            let owners = owner.then(|| view.owners_alive(keyspace, partition));
+            let (peer, theirs) = (self.peer, &self.theirs);
+            node.replica().note_exchange(keyspace, partition, peer, theirs, owners.as_deref())
+        };
+        let noted = node.fenced(keyspace, partition, self.epoch, note).is_ok();
         let differing = self.told;
         self.end(node, if noted { Ended::Complete { differing } } else { Ended::Partial });
     }
@@ -280,6 +299,7 @@ impl Node {
         }
         let next = walk.waiting.pop_front()?;
         // The owners may be others by now.
-        view.is_owner(next.2, next.0, next.1).then_some(next)
+        let (owners, own) = (view.owners(next.0, next.1), self.id());
+        (owners.contains(&next.2) && owners.contains(&own)).then_some(next)
     }
 }

@@ -32,7 +32,7 @@ impl Exchange {
             beyond: Some(known.clone()),
             bytes_max: PAGE_BYTES,
         };
-        node.ask(self.peer, node.patience(), transfer, move |node, ended| {
+        node.ask_at(self.epoch, self.peer, node.patience(), transfer, move |node, ended| {
             let Ok(Answer::Transferred(page)) = ended else {
                 return self.end(node, Ended::Partial);
             };
@@ -52,9 +52,11 @@ impl Exchange {
     /// Merges a page; false if some of it could not be.
     fn take_page(&self, node: &Arc<Node>, items: Vec<Item>) -> bool {
         let (keyspace, partition) = (self.keyspace, self.partition);
-        let merged = node.replica().apply(keyspace, partition, self.mode, Cause::Exchange, &items);
+        let merged = node.fenced(keyspace, partition, self.epoch, |_| {
+            Ok(node.replica().apply(keyspace, partition, self.mode, Cause::Exchange, &items))
+        });
         node.renew_if_outdated();
-        merged.iter().all(Result::is_ok)
+        merged.is_ok_and(|merged| merged.iter().all(Result::is_ok))
     }
 }
 

@@ -1,12 +1,17 @@
 //! Opening the nodes of a cluster.
 
+use super::agreement::Agreement;
 use super::keyspace::ClusterKeyspace;
 use super::options::TIMEOUT_MICROS_DEFAULT;
 use super::{Cluster, Error, KeyspaceOptions, Shared};
 use crate::clock::Actor;
-use crate::node::{Node, NodeOptions, Parts, Policy, View, stored_view};
+use crate::membership::Config;
+use crate::node::{Node, NodeOptions, Parts};
+use crate::rebalance::DriverOptions;
 use crate::record::{Bounds, Mode};
-use crate::runtime::ThreadRuntime;
+use crate::runtime::{Runtime, ThreadRuntime};
+use crate::seat::{Seat, SeatParts};
+use crate::topology::{Change, Topology};
 use crate::transport::{InProcess, Limits};
 use base::KeyspaceId;
 use base::rng::Rng;
@@ -14,14 +19,19 @@ use base::sync::Mutex;
 use base::sync::atomic::AtomicUsize;
 use lsm::{BlockCache, Db, Options};
 use ring::{Member, NodeId, Ring};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The keyspace that every cluster has.
-pub(super) const DEFAULT: KeyspaceId = KeyspaceId(1);
+const DEFAULT: &str = "default";
+/// Where the topology is agreed on, beside the directories of the nodes.
+const AGREEMENT: &str = "agreement";
 /// Block cache that all nodes share, unless the options say otherwise.
 const CACHE_BYTES: usize = 256 << 20;
+/// Partitions that one node receives or gives at a time.
+const MOVES: usize = 8;
+/// How often nodes are asked how far they are: they are near.
+const POLL_MICROS: u64 = 50_000;
 /// Threads on which nodes work.
 const THREADS: usize = 8;
 
@@ -36,6 +46,7 @@ pub struct ClusterBuilder {
     timeout_micros: u64,
     options: Options,
     limits: Limits,
+    driver: DriverOptions,
 }
 
 /// How nodes are started, also later.
@@ -44,11 +55,11 @@ pub(crate) struct Plan {
     dir: PathBuf,
     options: Options,
     cache: Option<Arc<BlockCache>>,
-    pub(super) members: Vec<Member>,
-    replication: usize,
-    cluster: u64,
+    /// N where a keyspace does not say otherwise.
+    pub(super) replication: usize,
     /// How long a request waits that does not say otherwise.
     pub(super) timeout_micros: u64,
+    pub(super) driver: DriverOptions,
 }
 
 impl ClusterBuilder {
@@ -61,16 +72,22 @@ impl ClusterBuilder {
             timeout_micros: TIMEOUT_MICROS_DEFAULT,
             options: Options::default(),
             limits: Limits::default(),
+            driver: DriverOptions {
+                moves_per_node_max: MOVES,
+                poll_micros: POLL_MICROS,
+                ..DriverOptions::default()
+            },
         }
     }
 
-    /// Sets the number of nodes: all alike, in one zone. Default 3.
+    /// Sets the number of nodes that the cluster is made with: all alike, in one zone. One that was made before has those that it has.
+    /// Default 3.
     pub fn nodes(mut self, nodes: u64) -> Self {
         self.nodes = (1..=nodes).map(|n| Member::new(n, 1, "")).collect();
         self
     }
 
-    /// Sets the nodes, with weights and zones.
+    /// Sets the nodes that the cluster is made with, with weights and zones.
     pub fn members(mut self, members: &[Member]) -> Self {
         self.nodes = members.to_vec();
         self
@@ -82,8 +99,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// Sets the number of partitions, a power of two. Default: enough for the nodes there are, see
-    /// [`Ring::partitions_for`].
+    /// Sets the number of partitions, a power of two, for as long as the cluster lives. Default: enough for the nodes it is made with,
+    /// see [`Ring::partitions_for`]; one that is to grow is made with enough for its largest size.
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.partitions = Some(partitions);
         self
@@ -114,6 +131,26 @@ impl ClusterBuilder {
         self
     }
 
+    /// Sets whether data begins to move by itself when nodes come, go, or change their weight. If not, [`Cluster::rebalance`] begins it.
+    /// Default true.
+    pub fn rebalance_by_itself(mut self, by_itself: bool) -> Self {
+        self.driver.start_by_itself = by_itself;
+        self
+    }
+
+    /// Sets how many bytes a second each receiver of such a move is sent at most; 0 is no limit. Default 32 MiB.
+    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
+        self.driver.bytes_per_second = bytes;
+        self
+    }
+
+    /// Sets after which time a node that does not answer is given up, in microseconds: what it owned is copied from the other owners.
+    /// `None` is never. Default 10 minutes.
+    pub fn give_up_after_micros(mut self, micros: Option<u64>) -> Self {
+        self.driver.give_up_after_micros = micros;
+        self
+    }
+
     /// Opens the cluster whose nodes lie in directories of `dir`, or makes it where there is none.
     ///
     /// # Errors
@@ -123,41 +160,91 @@ impl ClusterBuilder {
         if !faults.is_empty() {
             return Err(Error::options(faults.join("; ")));
         }
-        let partitions = self.partitions_wanted();
         let cache = self.options.memory_budget_bytes.is_none().then(|| {
             Arc::new(BlockCache::new(self.options.block_cache_bytes.unwrap_or(CACHE_BYTES)))
         });
-        let mut plan = Plan {
+        let plan = Plan {
             dir: dir.as_ref().to_path_buf(),
             options: self.options.clone(),
             cache,
-            members: self.nodes.clone(),
             replication: self.replication,
             timeout_micros: self.timeout_micros,
-            cluster: 0,
+            driver: self.driver,
         };
-        let dbs = plan.open_dbs()?;
-        let (view, new) = plan.find_view(&dbs, partitions, self.mode)?;
-        plan.cluster = view.cluster();
         let runtime = ThreadRuntime::new(THREADS);
+        let agreement = Agreement::open(plan.open_db(AGREEMENT)?, &runtime, &|| self.first())?;
+        let made = self.make(&agreement)?;
+        self.check(&agreement.known())?;
         let seed = Rng::from_entropy().next_u64();
         let network = InProcess::new(Arc::clone(&runtime) as _, seed, self.limits);
         let shared = Arc::new(Shared {
             network,
             plan,
+            agreement,
+            seat: Mutex::default(),
             nodes: Mutex::default(),
             turn: AtomicUsize::new(0),
             runtime,
         });
-        for (id, db) in dbs {
-            shared.run(id, db, Arc::clone(&view), new)?;
+        shared.follow();
+        for member in shared.agreement.known().members() {
+            shared.run(member.id, made)?;
         }
+        shared.take_the_seat()?;
         let ready = shared.nodes.lock().values().map(Node::when_ready).collect::<Vec<_>>();
         for ready in ready {
             ready.wait()?;
         }
-        let default = ClusterKeyspace::new(Arc::clone(&shared), DEFAULT);
+        let topology = shared.agreement.known();
+        let default = topology.keyspace_named(DEFAULT).map(|keyspace| keyspace.id);
+        let default = default.ok_or_else(|| Error::options("keyspace \"default\" was dropped"))?;
+        let default = ClusterKeyspace::new(Arc::clone(&shared), default);
         Ok(Cluster { shared, default })
+    }
+
+    /// The topology that a cluster begins with.
+    fn first(&self) -> Result<Topology, ring::Error> {
+        let ring = Ring::new(self.partitions_wanted())?;
+        Ok(Topology::new(Rng::from_entropy().next_u64(), ring))
+    }
+
+    /// Brings the topology of a new cluster to where it can be used; true if this did. One that was left half way is gone on with.
+    fn make(&self, agreement: &Agreement) -> Result<bool, Error> {
+        let is_made = |topology: &Topology| !topology.keyspaces().is_empty();
+        if is_made(&agreement.known()) {
+            return Ok(false);
+        }
+        for node in &self.nodes {
+            agreement.agree(|topology| {
+                let add = || Change::AddMember {
+                    id: node.id,
+                    address: String::new(),
+                    zone: node.zone.clone(),
+                    weight: node.weight,
+                };
+                Ok(topology.member(node.id).is_none().then(add))
+            })?;
+        }
+        let bounds = Bounds::default();
+        agreement.agree(|topology| {
+            let options = KeyspaceOptions { replication: None, mode: self.mode, bounds };
+            create(topology, DEFAULT, self.replication, &options).map(Some)
+        })?;
+        Ok(true)
+    }
+
+    /// A cluster that was made before is opened as it was made.
+    fn check(&self, topology: &Topology) -> Result<(), Error> {
+        let differs = |made: usize| self.partitions.is_some_and(|wanted| wanted as usize != made);
+        if differs(topology.ring().partitions() as usize) {
+            return Err(Error::options("the cluster was made with other partitions"));
+        }
+        let keyspace = topology.keyspace_named(DEFAULT);
+        let same = keyspace.is_none_or(|keyspace| {
+            usize::from(keyspace.replicas) == self.replication && keyspace.mode == self.mode
+        });
+        let other = || Error::options("the cluster was made with another replication or mode");
+        if same { Ok(()) } else { Err(other()) }
     }
 
     fn partitions_wanted(&self) -> u32 {
@@ -167,71 +254,67 @@ impl ClusterBuilder {
 }
 
 impl Plan {
-    fn open_dbs(&self) -> Result<Vec<(NodeId, Db)>, Error> {
-        self.members.iter().map(|member| Ok((member.id, self.open_db(member.id)?))).collect()
-    }
-
-    fn open_db(&self, id: NodeId) -> Result<Db, Error> {
-        let mut builder =
-            Db::builder(self.dir.join(format!("node-{}", id.0))).options(self.options.clone());
+    fn open_db(&self, name: &str) -> Result<Db, Error> {
+        let mut builder = Db::builder(self.dir.join(name)).options(self.options.clone());
         if let Some(cache) = &self.cache {
             builder = builder.block_cache(Arc::clone(cache));
         }
         Ok(builder.open()?)
     }
-
-    /// The newest view that a node has stored, or the first one; and whether it is that.
-    fn find_view(
-        &self,
-        dbs: &[(NodeId, Db)],
-        partitions: u32,
-        mode: Mode,
-    ) -> Result<(Arc<View>, bool), Error> {
-        let stored = dbs.iter().map(|(_, db)| stored_view(db)).collect::<lsm::Result<Vec<_>>>()?;
-        let newest = stored.into_iter().flatten().max_by_key(View::epoch);
-        if let Some(view) = newest {
-            self.check(&view, partitions, mode)?;
-            return Ok((Arc::new(view), false));
-        }
-        let policy = Policy {
-            name: "default".into(),
-            replicas: self.replication,
-            mode,
-            bounds: Bounds::default(),
-        };
-        let cluster = Rng::from_entropy().next_u64();
-        let keyspaces = BTreeMap::from([(DEFAULT, policy)]);
-        Ok((Arc::new(View::new(cluster, partitions, &self.members, keyspaces)?), true))
-    }
-
-    /// A cluster that was made before is opened as it was made.
-    fn check(&self, view: &View, partitions: u32, mode: Mode) -> Result<(), Error> {
-        let mut wanted = self.members.clone();
-        wanted.sort_by_key(|member| member.id);
-        if view.ring().partitions() != partitions || view.members_in_full() != wanted {
-            return Err(Error::options("the cluster was made with other nodes or partitions"));
-        }
-        let policy = view.policy(DEFAULT)?;
-        if policy.replicas != self.replication || policy.mode != mode {
-            return Err(Error::options("the cluster was made with another replication or mode"));
-        }
-        Ok(())
-    }
 }
 
 impl Shared {
-    fn run(&self, id: NodeId, db: Db, view: Arc<View>, new: bool) -> Result<(), Error> {
+    /// Starts a node on what its directory holds.
+    pub(super) fn run(&self, id: NodeId, new_member: bool) -> Result<(), Error> {
+        let topology = self.agreement.known();
+        let options = NodeOptions::new(topology.cluster(), id)
+            .new_member(new_member)
+            .detector(Config::default());
         let parts = Parts {
             runtime: Arc::clone(&self.runtime) as _,
             transport: Arc::clone(&self.network) as _,
-            db,
+            db: self.plan.open_db(&format!("node-{}", id.0))?,
             actors: Arc::new(drawn_actor),
-            view,
+            topology,
         };
-        let options = NodeOptions::new(self.plan.cluster, id).new_cluster(new);
         let node = Node::open(parts, options)?;
         self.nodes.lock().insert(id, node);
         Ok(())
+    }
+
+    /// Tells all nodes of topologies from now on.
+    fn follow(self: &Arc<Self>) {
+        let this = Arc::downgrade(self);
+        let watcher = move |topology: &Arc<Topology>| {
+            let (this, topology) = (this.clone(), Arc::clone(topology));
+            let Some(shared) = this.upgrade() else { return };
+            shared.runtime.run(Box::new(move || {
+                if let Some(shared) = this.upgrade() {
+                    shared.spread(&topology);
+                }
+            }));
+        };
+        self.agreement.consensus().watch(Box::new(watcher));
+    }
+
+    /// Drives jobs from now on.
+    fn take_the_seat(&self) -> Result<(), Error> {
+        let parts = SeatParts {
+            runtime: Arc::clone(&self.runtime) as _,
+            transport: Arc::clone(&self.network) as _,
+            consensus: self.agreement.consensus(),
+            driver: self.plan.driver,
+            detector: Some(Config::default()),
+            seed: Rng::from_entropy().next_u64(),
+        };
+        *self.seat.lock() = Some(Seat::start(parts)?);
+        Ok(())
+    }
+
+    /// Tells all nodes that run of a topology. One that cannot store it is behind, and fetches it again later.
+    pub(super) fn spread(&self, topology: &Arc<Topology>) {
+        let nodes: Vec<Arc<Node>> = self.nodes.lock().values().cloned().collect();
+        nodes.iter().for_each(|node| drop(node.set_topology(topology)));
     }
 }
 
@@ -242,47 +325,50 @@ fn drawn_actor() -> Actor {
 
 /// Starts a node that was stopped.
 pub(super) fn start(shared: &Shared, id: NodeId) -> Result<(), Error> {
-    let is_member = shared.plan.members.iter().any(|member| member.id == id);
+    let is_member = shared.agreement.known().member(id).is_some();
     if !is_member || shared.nodes.lock().contains_key(&id) {
         let state = if is_member { "it runs already" } else { "there is no such node" };
         return Err(Error::options(format!("{id} cannot be started: {state}")));
     }
-    let db = shared.plan.open_db(id)?;
-    let newest = shared.nodes.lock().values().map(|node| node.view()).max_by_key(|v| v.epoch());
-    let view = match newest {
-        Some(view) => view,
-        None => Arc::new(stored_view(&db)?.ok_or(Error::NodeIsDown { node: None })?),
-    };
-    shared.run(id, db, view, false)
+    shared.run(id, false)
 }
 
-/// Finds a keyspace by its name, or makes it known to all nodes.
+/// Finds a keyspace by its name, or makes it.
 pub(super) fn keyspace(
     shared: &Shared,
     name: &str,
     options: &KeyspaceOptions,
 ) -> Result<KeyspaceId, Error> {
-    let nodes = shared.nodes.lock();
-    let newest = nodes.values().map(|node| node.view()).max_by_key(|view| view.epoch());
-    let view = newest.ok_or(Error::NodeIsDown { node: None })?;
-    let policy = Policy {
-        name: name.into(),
-        replicas: options.replication.unwrap_or(shared.plan.replication),
-        mode: options.mode,
-        bounds: options.bounds,
+    let replicas = options.replication.unwrap_or(shared.plan.replication);
+    let topology = shared.agreement.agree(|topology| match topology.keyspace_named(name) {
+        Some(_) => Ok(None),
+        None => create(topology, name, replicas, options).map(Some),
+    })?;
+    shared.spread(&topology);
+    let Some(keyspace) = topology.keyspace_named(name) else {
+        return Err(Error::options(format!("keyspace {name:?} was dropped meanwhile")));
     };
-    if let Some((id, found)) = view.keyspaces().find(|(_, found)| found.name == name) {
-        return match **found == policy {
-            true => Ok(id),
-            false => Err(Error::options(format!("keyspace {name:?} was made with {found:?}"))),
-        };
+    let same = usize::from(keyspace.replicas) == replicas
+        && keyspace.mode == options.mode
+        && usize::from(keyspace.siblings_max) == options.bounds.siblings_max;
+    match same {
+        true => Ok(keyspace.id),
+        false => Err(Error::options(format!("keyspace {name:?} was made as {keyspace:?}"))),
     }
-    let down = shared.plan.members.iter().find(|member| !nodes.contains_key(&member.id));
-    if let Some(down) = down {
-        return Err(Error::NodeIsDown { node: Some(down.id) });
+}
+
+/// The change that makes a keyspace.
+fn create(
+    topology: &Topology,
+    name: &str,
+    replicas: usize,
+    options: &KeyspaceOptions,
+) -> Result<Change, Error> {
+    let KeyspaceOptions { mode, bounds, .. } = options;
+    if bounds.value_bytes_max != Bounds::default().value_bytes_max {
+        return Err(Error::options("bounds.value_bytes_max cannot be chosen for a keyspace yet"));
     }
-    let last = view.keyspaces().map(|(id, _)| id.0).max().unwrap_or(0);
-    let next = Arc::new(view.with_keyspace(KeyspaceId(last + 1), policy)?);
-    nodes.values().try_for_each(|node| node.set_view(Arc::clone(&next)))?;
-    Ok(KeyspaceId(last + 1))
+    let replicas = u8::try_from(replicas).unwrap_or(u8::MAX);
+    let siblings_max = u16::try_from(bounds.siblings_max).unwrap_or(u16::MAX);
+    Ok(topology.create_keyspace(name, replicas, *mode, siblings_max)?)
 }

@@ -1,6 +1,8 @@
 //! What can go wrong.
 
 use crate::clock::TokenError;
+use crate::consensus::OpenError;
+use crate::topology::Refusal;
 use crate::transport::Failure;
 use ring::NodeId;
 
@@ -32,6 +34,32 @@ pub enum Error {
         /// Which; `None` if none runs.
         node: Option<NodeId>,
     },
+    /// Fewer nodes would be left than each key has owners. Add one first, or drop the keyspace.
+    #[error("{left} nodes would be left for {replicas} owners of each key; add a node first")]
+    TooFewNodes {
+        /// Nodes that would be left.
+        left: usize,
+        /// Owners that a keyspace asks for.
+        replicas: usize,
+    },
+    /// There is no such node.
+    #[error("no such node; Cluster::view names those there are node={node}")]
+    UnknownNode {
+        /// Its number.
+        node: NodeId,
+    },
+    /// Data was still on its way when the time was up. It goes on; wait again, or look at the progress.
+    #[error("not over yet; it goes on: wait again, or look at the progress")]
+    Unfinished,
+    /// The members, keyspaces and jobs that there are do not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Nothing can be agreed on any more, or it is not known whether it was.
+    #[error("no agreement on the topology: {detail}")]
+    Agreement {
+        /// Why.
+        detail: String,
+    },
 }
 
 impl Error {
@@ -55,6 +83,15 @@ impl From<lsm::Error> for Error {
             cause = inner.source();
         }
         Error::Store { detail }
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Error {
+        match error {
+            OpenError::Db(error) => error.into(),
+            other => Error::Agreement { detail: other.to_string() },
+        }
     }
 }
 

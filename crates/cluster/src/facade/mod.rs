@@ -24,20 +24,25 @@
 //! [`Found::siblings`], [`PutOptions::token`]. A keyspace may choose that [the last writer wins](Mode::LastWriterWins) instead.
 //! An `Err` whose [`may_have_happened`](Error::may_have_happened) is true says that the write may be there, or appear later, once.
 
+mod agreement;
 mod builder;
 mod error;
 mod found;
 mod keyspace;
+mod nodes;
 mod options;
 mod range;
+mod rebalance;
 mod wait;
 
 pub use builder::ClusterBuilder;
 pub use error::Error;
 pub use found::{Found, Put};
 pub use keyspace::ClusterKeyspace;
+pub use nodes::NodeOptions;
 pub use options::{GetOptions, KeyspaceOptions, PutOptions};
 pub use range::ClusterRange;
+pub use rebalance::{Rebalance, RebalancePlan, RebalanceProgress};
 pub use wait::Pending;
 pub(crate) use wait::{Teller, pending};
 
@@ -45,6 +50,7 @@ use crate::node::{Node, View};
 #[cfg(doc)]
 use crate::record::Mode;
 use crate::runtime::ThreadRuntime;
+use crate::seat::Seat;
 use crate::transport::InProcess;
 use base::Slice;
 use base::sync::Mutex;
@@ -67,6 +73,9 @@ pub struct Cluster {
 pub(crate) struct Shared {
     pub(crate) network: Arc<InProcess>,
     pub(crate) plan: builder::Plan,
+    pub(crate) agreement: agreement::Agreement,
+    /// What drives jobs, until the cluster is closed.
+    pub(crate) seat: Mutex<Option<Arc<Seat>>>,
     /// Those that run.
     pub(crate) nodes: Mutex<BTreeMap<NodeId, Arc<Node>>>,
     turn: AtomicUsize,
@@ -104,7 +113,7 @@ impl Cluster {
     /// The keyspace `name`: opened, or created with `options`.
     ///
     /// # Errors
-    /// [`Error::Options`] if it is there with other options; [`Error::NodeIsDown`] if a node is down that has to learn of a new one.
+    /// [`Error::Options`] if it is there with other options; [`Error::Refused`] if it cannot be made.
     pub fn keyspace(
         &self,
         name: impl AsRef<str>,
@@ -237,9 +246,13 @@ impl Cluster {
     /// # Errors
     /// The first failure of a database; the others are closed all the same.
     pub fn close(&self) -> Result<(), Error> {
+        if let Some(seat) = self.shared.seat.lock().take() {
+            seat.stop();
+        }
         let nodes = std::mem::take(&mut *self.shared.nodes.lock());
         nodes.values().for_each(|node| node.stop());
-        let closed: Vec<_> = nodes.values().map(|node| node.db().close()).collect();
+        let mut closed: Vec<_> = nodes.values().map(|node| node.db().close()).collect();
+        closed.push(self.shared.agreement.close());
         closed.into_iter().collect::<lsm::Result<()>>().map_err(Error::from)
     }
 }

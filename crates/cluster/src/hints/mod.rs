@@ -15,7 +15,7 @@ use crate::node::{Node, View};
 use crate::transport::{Detail, Failure};
 use base::KeyspaceId;
 use lsm::Durability;
-use ring::{NodeId, Partition};
+use ring::{Epoch, NodeId, Partition};
 use std::sync::Arc;
 
 /// Where there is nothing to hand over, the pause is so many times as long.
@@ -37,17 +37,17 @@ impl Node {
     }
 
     /// Keeps records as a stand-in.
-    pub(crate) fn store_hint(&self, view: &View, hint: &StoreHint) -> Result<HintStored, Failure> {
+    pub(crate) fn store_hint(&self, epoch: Epoch, hint: &StoreHint) -> Result<HintStored, Failure> {
         let StoreHint { target, keyspace, partition, items } = hint;
-        view.policy(*keyspace)?;
-        if *target == self.id() || !view.is_owner(*target, *keyspace, *partition) {
-            let detail = format!("{target} does not own {partition} of keyspace {keyspace}");
-            return Err(Failure::Invalid(Detail::new(detail)));
-        }
-        let durability = Durability::Sync;
-        let bytes =
-            self.hints().keep(self.replica(), *target, *keyspace, *partition, items, durability)?;
-        Ok(HintStored { bytes })
+        self.fenced(*keyspace, *partition, epoch, |view| {
+            if *target == self.id() || !view.takes(*target, *keyspace, *partition) {
+                let detail = format!("{target} does not own {partition} of keyspace {keyspace}");
+                return Err(Failure::Invalid(Detail::new(detail)));
+            }
+            let (hints, replica, durability) = (self.hints(), self.replica(), Durability::Sync);
+            let bytes = hints.keep(replica, *target, *keyspace, *partition, items, durability)?;
+            Ok(HintStored { bytes })
+        })
     }
 
     /// Bytes of hints that this node keeps for others.
@@ -88,14 +88,12 @@ impl Node {
     fn send_hints(self: &Arc<Self>, batch: Batch) {
         let Batch { target, keyspace, partition, kept } = &batch;
         let view = self.view();
-        if !view.is_owner(*target, *keyspace, *partition) {
-            // It owns that no more: who does has the write from its quorum, or by the exchange.
-            self.hints().drop_delivered(self.replica(), &batch);
-            return self.hand_over();
-        }
         let items: Vec<Item> = kept.iter().flat_map(Kept::items).collect();
         let apply = Apply { keyspace: *keyspace, partition: *partition, cause: Cause::Hint, items };
-        self.ask(*target, self.patience(), apply, move |node, ended| {
+        if !view.takes(*target, *keyspace, *partition) {
+            return self.redirect(&view, &batch, &apply);
+        }
+        self.ask_at(view.epoch(), *target, self.patience(), apply, move |node, ended| {
             if matches!(ended, Ok(Answer::Applied(_))) {
                 node.hints().drop_delivered(node.replica(), &batch);
             } else {
@@ -103,5 +101,26 @@ impl Node {
             }
             node.hand_over();
         });
+    }
+
+    /// The hints are for a node that does not own the partition any more: they are for those who do.
+    fn redirect(self: &Arc<Self>, view: &View, batch: &Batch, apply: &Apply) {
+        let Apply { keyspace, partition, items, .. } = apply;
+        // A keyspace that is gone has no owners, and its hints go with it.
+        let owners = view.owners(*keyspace, *partition);
+        let (hints, replica) = (self.hints(), self.replica());
+        let kept = owners.iter().try_for_each(|owner| match *owner == self.id() {
+            true => self.merge(view.epoch(), apply).map(drop),
+            false => {
+                let durability = Durability::Sync;
+                hints.keep(replica, *owner, *keyspace, *partition, items, durability).map(drop)
+            }
+        });
+        match kept {
+            Ok(()) => hints.drop_delivered(replica, batch),
+            // No room, or other owners by now: later.
+            Err(_) => hints.begin_pass(batch.target),
+        }
+        self.hand_over_in(if kept.is_ok() { 1 } else { IDLE } * self.hint_micros());
     }
 }

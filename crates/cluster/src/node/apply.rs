@@ -113,7 +113,7 @@ impl Replica {
         }
     }
 
-    fn apply_one(
+    pub(super) fn apply_one(
         &self,
         change: &mut Change<'_>,
         mode: Mode,

@@ -23,6 +23,8 @@ pub(crate) struct Change<'a> {
     /// As it will be stored.
     pub(crate) state: PartState,
     touched: BTreeMap<Slice, Touched>,
+    /// A key of another keyspace, and its value, that are stored in the same batch.
+    pub(crate) also: Option<(Keyspace, Vec<u8>, Vec<u8>)>,
 }
 
 struct Touched {
@@ -40,7 +42,8 @@ impl<'a> Change<'a> {
         let keyspace = replica.keyspace(id)?;
         let held = part.hold();
         let state = held.state.clone();
-        Ok(Change { replica, keyspace, id, partition, part, held, state, touched: BTreeMap::new() })
+        let (touched, also) = (BTreeMap::new(), None);
+        Ok(Change { replica, keyspace, id, partition, part, held, state, touched, also })
     }
 
     /// True if the replica may make dots here and be read.
@@ -56,9 +59,17 @@ impl<'a> Change<'a> {
         self.held.compared.insert(peer);
         let own = self.replica.id();
         if owners.iter().all(|owner| *owner == own || self.held.compared.contains(owner)) {
-            self.state.actor = self.replica.actor();
-            self.state.counter = 0;
+            self.become_complete();
         }
+    }
+
+    /// All that was ever acknowledged is here. Dots go on behind those that this actor made in the partition before it left and came
+    /// back.
+    pub(crate) fn become_complete(&mut self) {
+        let actor = self.replica.actor();
+        self.state.actor = actor;
+        self.state.counter = self.state.counter.max(self.state.seen.newest(actor));
+        self.held.compared.clear();
     }
 
     pub(crate) fn has_holes(&self) -> bool {
@@ -116,7 +127,7 @@ impl<'a> Change<'a> {
         let floor = self.state.floor.clone();
         let is_stored = |record: &Record| !record.can_go(&floor);
         self.touched.retain(|_, touched| touched.before.is_some() || is_stored(&touched.now));
-        if self.touched.is_empty() && self.state == self.held.state {
+        if self.touched.is_empty() && self.state == self.held.state && self.also.is_none() {
             return Ok(());
         }
         self.replica.note_write();
@@ -128,6 +139,9 @@ impl<'a> Change<'a> {
             } else {
                 batch.delete_in(&self.keyspace, stored_key);
             }
+        }
+        if let Some((keyspace, key, value)) = self.also.take() {
+            batch.put_in(&keyspace, key, value);
         }
         if !planted::is(86) {
             self.replica.meta().put_part(&mut batch, self.id, self.partition, &self.state);

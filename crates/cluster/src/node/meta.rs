@@ -3,23 +3,23 @@
 //! ```text
 //! key                                            value
 //! identity                                       format u8, cluster, node, actor, session, first
-//! view                                           the newest view of the cluster
+//! topology                                       the newest topology that is known, as `topology` encodes it
 //! clock                                          the bound below which stamps may be given, u64 LE
 //! peer/ node u64 BE                              the latest start of that node that was recorded here
 //! part/ keyspace u32 BE, partition u32 BE        actor, counter, seen, floor, promised
 //! ```
 
-use super::view::View;
 use crate::clock::{Actor, Context, Stamp};
 use crate::codec::message::Hello;
 use crate::codec::wire::{Wire, fields};
 use crate::record::Floor;
+use crate::topology::Topology;
 use base::KeyspaceId;
 use lsm::{Db, Durability, Error, Keyspace, KeyspaceOptions, Result, WriteBatch};
 use ring::{NodeId, Partition};
 
 const KEYSPACE: &str = "_meta";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 fields! {
     /// Who the owner of a disk is.
@@ -35,7 +35,7 @@ fields! {
         actor: Actor,
         /// Ascends with every start.
         session: u64,
-        /// Under its first actor, in a cluster that was new: what is not there was never written.
+        /// Under the actor that it became a member with: what is not there was never written.
         first: bool,
     }
 }
@@ -76,17 +76,17 @@ impl Meta {
         self.keyspace.put_with("identity", identity.to_bytes(), Durability::Sync)
     }
 
-    pub(crate) fn view(&self) -> Result<Option<View>> {
-        let bytes = self.keyspace.get("view")?;
+    pub(crate) fn topology(&self) -> Result<Option<Topology>> {
+        let bytes = self.keyspace.get("topology")?;
         let decode = |bytes: base::Slice| {
-            View::decode(&bytes)
-                .map_err(|error| Error::invalid("stored view of the cluster", error.to_string()))
+            Topology::decode(&bytes)
+                .map_err(|error| Error::invalid("stored topology", error.to_string()))
         };
         bytes.map(decode).transpose()
     }
 
-    pub(crate) fn set_view(&self, view: &View) -> Result<()> {
-        self.keyspace.put_with("view", view.encode(), Durability::Sync)
+    pub(crate) fn set_topology(&self, topology: &Topology) -> Result<()> {
+        self.keyspace.put_with("topology", topology.encode(), Durability::Sync)
     }
 
     pub(crate) fn clock_bound(&self) -> Result<Stamp> {

@@ -12,7 +12,11 @@
 
 mod apply;
 mod change;
+mod follow;
+mod hands;
+mod idle;
 mod meta;
+mod moving;
 mod part;
 mod replica;
 mod serve;
@@ -30,12 +34,16 @@ use crate::coordinator::Served;
 use crate::exchange::Walk;
 use crate::facade::{Pending, Teller, pending};
 use crate::hints::Hints;
+use crate::membership::{Config, Gossip};
+use crate::rebalance::{Mover, MoverOptions};
 use crate::rounds::Rounds;
 use crate::runtime::{Runtime, Task, TimerId};
-use crate::transport::{Call, Failure, Transport};
+use crate::topology::Topology;
+use crate::transport::{Call, Ended, Failure, Transport};
 use base::rng::Rng;
-use base::sync::Mutex;
-use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use base::sync::{Mutex, RwLock};
+use hands::Jobs;
 use lsm::Db;
 use replica::ReplicaOptions;
 use ring::{Epoch, NodeId};
@@ -63,8 +71,8 @@ pub struct Parts {
     pub db: Db,
     /// Where it takes actors from.
     pub actors: Actors,
-    /// What it knows of the cluster.
-    pub view: Arc<View>,
+    /// What is agreed on when it starts: who counts for its session. What its disk knows counts if that is newer.
+    pub topology: Arc<Topology>,
 }
 
 /// Who a node is, and its tuning.
@@ -75,8 +83,8 @@ pub struct NodeOptions {
     pub cluster: u64,
     /// The node.
     pub id: NodeId,
-    /// The cluster is made now: a disk without identity was never written to. Else it was lost. Default false.
-    pub new_cluster: bool,
+    /// The node is a new member: a disk without identity was never written to. Else it was lost. Default false.
+    pub new_member: bool,
     /// Drawn for this start of the node: two starts never have the same. Default from the system's entropy.
     pub nonce: u64,
     /// How far ahead of its own clock the node follows another one, in microseconds. Default 500 ms.
@@ -93,6 +101,8 @@ pub struct NodeOptions {
     pub hint_micros: u64,
     /// Most bytes of hints that are kept for one owner. Default 64 MiB.
     pub hints_bytes_max: u64,
+    /// Failure detection, the same at all members. Default none.
+    pub detector: Option<Config>,
 }
 
 impl NodeOptions {
@@ -102,7 +112,7 @@ impl NodeOptions {
         NodeOptions {
             cluster,
             id,
-            new_cluster: false,
+            new_member: false,
             nonce: Rng::from_entropy().next_u64().max(1),
             drift_max_micros: DRIFT_MAX_DEFAULT,
             patience_micros: 1_000_000,
@@ -111,13 +121,21 @@ impl NodeOptions {
             round_micros: 500_000,
             hint_micros: 20_000,
             hints_bytes_max: 64 << 20,
+            detector: None,
         }
     }
 
-    /// Sets whether the cluster is made now.
+    /// Sets whether the node is a new member.
     #[must_use]
-    pub fn new_cluster(mut self, new: bool) -> NodeOptions {
-        self.new_cluster = new;
+    pub fn new_member(mut self, new: bool) -> NodeOptions {
+        self.new_member = new;
+        self
+    }
+
+    /// Sets how it looks after others.
+    #[must_use]
+    pub fn detector(mut self, config: Config) -> NodeOptions {
+        self.detector = Some(config);
         self
     }
 
@@ -129,12 +147,12 @@ impl NodeOptions {
     }
 }
 
-/// The view of the cluster that the node has stored whose database this is; `None` if it is new.
+/// The topology that the node has stored whose database this is; `None` if it is new.
 ///
 /// # Errors
 /// Those of the database; [`lsm::Error::InvalidArgument`] if it was stored by another version.
-pub fn stored_view(db: &Db) -> lsm::Result<Option<View>> {
-    meta::Meta::open(db)?.view()
+pub fn stored_topology(db: &Db) -> lsm::Result<Option<Topology>> {
+    meta::Meta::open(db)?.topology()
 }
 
 /// One node. Shared; runs until it is stopped.
@@ -146,6 +164,12 @@ pub struct Node {
     actors: Actors,
     replica: Replica,
     view: Mutex<Arc<View>>,
+    /// Held by whoever does something under a topology, until that is done; taken for a newer one to come into force.
+    gate: RwLock<()>,
+    /// One topology is stored after the other.
+    storing: Mutex<()>,
+    /// The topology is being fetched.
+    fetching: AtomicBool,
     /// A majority has recorded the session.
     started: AtomicBool,
     stopped: AtomicBool,
@@ -160,6 +184,13 @@ pub struct Node {
     walking: Mutex<Walk>,
     rounds: Mutex<Rounds>,
     hints: Hints,
+    /// Requests of clients that are not answered.
+    taken: Arc<AtomicUsize>,
+    mover: Mutex<Mover>,
+    /// How far moves to this node have come.
+    jobs: Jobs,
+    /// Who is there, if this node looks after others.
+    gossip: Mutex<Option<Arc<Gossip>>>,
     this: Weak<Node>,
 }
 
@@ -179,7 +210,7 @@ impl Node {
     /// # Errors
     /// Those of the database and the transport; [`lsm::Error::InvalidArgument`] if the database belongs to another node or cluster.
     pub fn open(parts: Parts, options: NodeOptions) -> lsm::Result<Arc<Node>> {
-        let Parts { runtime, transport, db, actors, view } = parts;
+        let Parts { runtime, transport, db, actors, topology } = parts;
         let replica = Replica::open(
             db,
             runtime.clone(),
@@ -187,14 +218,14 @@ impl Node {
                 cluster: options.cluster,
                 node: options.id,
                 actor: actors(),
-                new_cluster: options.new_cluster,
+                new_member: options.new_member,
                 drift_max_micros: options.drift_max_micros,
             },
         )?;
-        if replica.meta().view()?.is_none_or(|stored| stored.epoch() < view.epoch()) {
-            replica.meta().set_view(&view)?;
-        }
+        let topology = follow::newest_of(replica.meta(), topology)?;
         let hints = Hints::open(replica.db(), options.hints_bytes_max)?;
+        let jobs = Jobs::open(replica.db())?;
+        let mover = Mover::new(options.id, MoverOptions::default(), jobs.records()?);
         let node = Arc::new_cyclic(|this| Node {
             id: options.id,
             options,
@@ -202,7 +233,10 @@ impl Node {
             transport,
             actors,
             replica,
-            view: Mutex::new(view),
+            view: Mutex::new(Arc::new(View::new(topology))),
+            gate: RwLock::default(),
+            storing: Mutex::default(),
+            fetching: AtomicBool::new(false),
             started: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             announced: AtomicU64::new(0),
@@ -212,6 +246,10 @@ impl Node {
             walking: Mutex::default(),
             rounds: Mutex::default(),
             hints,
+            taken: Arc::default(),
+            mover: Mutex::new(mover),
+            jobs,
+            gossip: Mutex::default(),
             this: this.clone(),
         });
         let bound = node.transport.bind(node.id, Arc::new(serve::Front(Arc::downgrade(&node))));
@@ -221,12 +259,15 @@ impl Node {
         node.walk();
         node.hand_over();
         node.lead();
+        node.look_after_others();
+        node.work(|node| node.move_under(Arc::clone(node.view().topology())));
         Ok(node)
     }
 
     /// Takes the node off the network. What it was about to do is not done any more; the database stays open.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
+        self.gossip.lock().take();
         self.transport.unbind(self.id);
         self.ready.lock().clear();
     }
@@ -252,25 +293,6 @@ impl Node {
     #[must_use]
     pub fn db(&self) -> &Db {
         self.replica.db()
-    }
-
-    /// What it knows of the cluster.
-    #[must_use]
-    pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.lock())
-    }
-
-    /// Tells it of a change, which it stores; an older view than the one it has is left alone.
-    ///
-    /// # Errors
-    /// Those of its database; then it goes on with the view it had.
-    pub fn set_view(&self, view: Arc<View>) -> lsm::Result<()> {
-        let mut current = self.view.lock();
-        if view.epoch() > current.epoch() {
-            self.replica.meta().set_view(&view)?;
-            *current = view;
-        }
-        Ok(())
     }
 
     /// True once a majority of the members has recorded its start.
@@ -348,10 +370,6 @@ impl Node {
         self.options.patience_micros
     }
 
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.view.lock().epoch()
-    }
-
     /// A number that no other call of this node has, in any session.
     pub(crate) fn next_call(&self) -> u64 {
         let mut calls = self.calls.lock();
@@ -421,7 +439,7 @@ impl Node {
         })
     }
 
-    /// Asks another node. `done` is told in the end, where it may block; not at all if this node is stopped.
+    /// Asks another node under the topology of now. `done` is told in the end, where it may block; not at all if this node is stopped.
     pub(crate) fn ask(
         &self,
         to: NodeId,
@@ -429,21 +447,44 @@ impl Node {
         request: impl Into<Request>,
         done: impl FnOnce(&Arc<Node>, Result<Answer, Failure>) + Send + 'static,
     ) {
+        self.ask_at(self.epoch(), to, timeout_micros, request, done);
+    }
+
+    /// The same for something that was begun under the topology of `epoch`, and is refused where that is not enough any more.
+    pub(crate) fn ask_at(
+        &self,
+        epoch: Epoch,
+        to: NodeId,
+        timeout_micros: u64,
+        request: impl Into<Request>,
+        done: impl FnOnce(&Arc<Node>, Result<Answer, Failure>) + Send + 'static,
+    ) {
+        self.call(epoch, to, timeout_micros, request, move |node, ended| {
+            done(node, ended.map(|reply| reply.answer));
+        });
+    }
+
+    /// The same; `done` is told the epoch of who answered, too.
+    pub(crate) fn call(
+        &self,
+        epoch: Epoch,
+        to: NodeId,
+        timeout_micros: u64,
+        request: impl Into<Request>,
+        done: impl FnOnce(&Arc<Node>, Ended) + Send + 'static,
+    ) {
         if self.is_stopped() {
             return;
         }
-        let call = Call {
-            from: self.id,
-            to,
-            epoch: self.epoch(),
-            timeout_micros,
-            request: request.into(),
-        };
+        let call = Call { from: self.id, to, epoch, timeout_micros, request: request.into() };
         let this = self.this.clone();
-        let ended = move |ended: crate::transport::Ended| {
+        let ended = move |ended: Ended| {
             if let Some(node) = this.upgrade() {
                 node.note_silence(to, ended.as_ref().err());
-                node.work(move |node| done(node, ended.map(|reply| reply.answer)));
+                node.work(move |node| {
+                    node.notice_epoch(to, &ended);
+                    done(node, ended);
+                });
             }
         };
         self.transport.send(call, Box::new(ended));
@@ -461,6 +502,6 @@ impl fmt::Debug for Node {
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").field("view", &self.view).finish_non_exhaustive()
+        f.debug_struct("Parts").field("topology", &self.topology).finish_non_exhaustive()
     }
 }

@@ -24,8 +24,8 @@ pub(crate) struct ReplicaOptions {
     pub(crate) node: NodeId,
     /// The actor to take if the disk is new.
     pub(crate) actor: Actor,
-    /// The cluster is made now, so a disk without identity was never written to.
-    pub(crate) new_cluster: bool,
+    /// The node is a new member, so a disk without identity was never written to.
+    pub(crate) new_member: bool,
     pub(crate) drift_max_micros: u64,
 }
 
@@ -57,9 +57,8 @@ impl Replica {
     ) -> lsm::Result<Replica> {
         let meta = Meta::open(&db)?;
         let found = meta.identity()?;
-        let ReplicaOptions { cluster, node, actor, new_cluster, .. } = *options;
-        let mut identity =
-            found.unwrap_or_else(|| Identity::new(cluster, node, actor, new_cluster));
+        let ReplicaOptions { cluster, node, actor, new_member, .. } = *options;
+        let mut identity = found.unwrap_or_else(|| Identity::new(cluster, node, actor, new_member));
         if (identity.cluster, identity.node) != (cluster, node) || !identity.is_known() {
             let detail = format!(
                 "it belongs to {} of cluster {:x}, format {}",
@@ -294,12 +293,12 @@ impl Replica {
         }
     }
 
-    /// One page of a partition.
-    pub(crate) fn scan(&self, scan: &Scan) -> Result<Page, Failure> {
+    /// One page of a partition; `complete` if it has to be.
+    pub(crate) fn scan(&self, scan: &Scan, complete: bool) -> Result<Page, Failure> {
         let (keyspace, part) =
             (self.keyspace(scan.keyspace)?, self.part(scan.keyspace, scan.partition)?);
         loop {
-            let face = self.served(&part)?;
+            let face = if complete { self.served(&part)? } else { part.face() };
             let overlaps = |hole: &crate::merkle::Span| {
                 let before = scan.end.as_ref().is_some_and(|end| *end <= hole.start);
                 let behind = hole.end.as_ref().is_some_and(|end| *end <= scan.start);

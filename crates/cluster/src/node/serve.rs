@@ -6,8 +6,8 @@ use crate::codec::message::{
     Stored, Transfer, Transferred, Wanted,
 };
 use crate::transport::{Detail, Failure, Incoming, NotUnderstood, Responder, Service};
-use base::KeyspaceId;
-use ring::Partition;
+use base::{KeyspaceId, Slice};
+use ring::{Epoch, Partition};
 use std::sync::{Arc, Weak};
 
 /// The node as the transport sees it: does not keep it alive.
@@ -17,7 +17,8 @@ impl Service for Front {
     fn serve(&self, incoming: Incoming, responder: Responder) {
         let Some(node) = self.0.upgrade().filter(|node| !node.is_stopped()) else { return };
         if matches!(incoming.request, Request::Ping(_)) {
-            return responder.answer(node.epoch(), Pong {});
+            responder.answer(node.epoch(), Pong {});
+            return node.work(move |node| node.notice_newer(incoming.from, incoming.epoch));
         }
         node.work(move |node| node.serve(incoming, responder));
     }
@@ -25,74 +26,95 @@ impl Service for Front {
 
 impl Node {
     fn serve(self: &Arc<Self>, incoming: Incoming, responder: Responder) {
-        let view = self.view();
-        let epoch = view.epoch();
-        let answer = match incoming.request {
-            Request::Hello(hello) => self.hello(incoming.from, &hello).map(Answer::from),
-            _ if incoming.epoch != epoch => Err(Failure::StaleEpoch { current: epoch }),
-            Request::Coordinate(coordinate) => {
-                return self.coordinate_for(
-                    incoming.from,
-                    coordinate,
-                    incoming.budget_micros,
-                    responder,
-                );
+        let Incoming { from, epoch, budget_micros, request } = incoming;
+        self.notice_newer(from, epoch);
+        let answer = match request {
+            Request::Hello(hello) => self.hello(from, &hello).map(Answer::from),
+            Request::Topology(asked) => Ok(self.tell_topology(asked.known).into()),
+            Request::Coordinate(call) => {
+                return self.coordinate_for(from, epoch, call, budget_micros, responder);
             }
-            Request::Apply(apply) => self.merge(&view, &apply).map(Answer::from),
-            Request::Read(read) => self.answer_read(&view, &read).map(Answer::from),
-            Request::StoreHint(hint) => self.store_hint(&view, &hint).map(Answer::from),
-            Request::Digests(digests) => self.compare(&view, &digests).map(Answer::from),
-            Request::Seen(seen) => self.tell_seen(&view, &seen).map(Answer::from),
-            Request::SetFloor(set) => self.set_floor(&view, &set).map(Answer::from),
-            Request::Transfer(transfer) => self.tell_page(&view, &transfer).map(Answer::from),
-            Request::Scan(scan) => self.answer_scan(&view, &scan).map(Answer::from),
+            Request::Apply(apply) => self.merge(epoch, &apply).map(Answer::from),
+            Request::Read(read) => self.answer_read(epoch, &read).map(Answer::from),
+            Request::StoreHint(hint) => self.store_hint(epoch, &hint).map(Answer::from),
+            Request::Digests(digests) => self.compare(epoch, &digests).map(Answer::from),
+            Request::Seen(seen) => self.tell_seen(from, epoch, &seen).map(Answer::from),
+            Request::SetFloor(set) => self.set_floor(epoch, &set).map(Answer::from),
+            Request::Transfer(asked) => self.tell_page(epoch, &asked).map(Answer::from),
+            Request::Report(_) => Ok(self.report().into()),
+            Request::Gossip(gossip) => match self.gossip() {
+                Some(detector) => Ok(detector.receive(&gossip.payload).into()),
+                None => Err(NotUnderstood::Kind.into()),
+            },
+            Request::Scan(scan) => self.answer_scan(epoch, &scan).map(Answer::from),
             _ => Err(NotUnderstood::Kind.into()),
         };
-        responder.answer(epoch, answer.unwrap_or_else(|failure| Failed { failure }.into()));
+        let answer = answer.unwrap_or_else(|failure| Failed { failure }.into());
+        responder.answer(self.epoch(), answer);
     }
 
-    fn merge(&self, view: &View, apply: &Apply) -> Result<Applied, Failure> {
-        self.check_owner(view, apply.keyspace, apply.partition)?;
-        if apply.items.iter().any(|item| view.ring().partition_of(&item.key) != apply.partition) {
-            return Err(Failure::Invalid(Detail::new("a key lies in another partition")));
-        }
-        let mode = view.policy(apply.keyspace)?.mode;
-        let results =
-            self.replica().apply(apply.keyspace, apply.partition, mode, apply.cause, &apply.items);
+    /// Merges records into a partition that this node owns, or is to own.
+    pub(crate) fn merge(&self, epoch: Epoch, apply: &Apply) -> Result<Applied, Failure> {
+        let Apply { keyspace, partition, cause, items } = apply;
+        let results = self.fenced(*keyspace, *partition, epoch, |view| {
+            if !view.takes(self.id(), *keyspace, *partition) {
+                return Err(self.not_here(*keyspace, *partition));
+            }
+            if items.iter().any(|item| view.ring().partition_of(&item.key) != *partition) {
+                return Err(Failure::Invalid(Detail::new("a key lies in another partition")));
+            }
+            let mode = view.policy(*keyspace)?.mode;
+            Ok(self.replica().apply(*keyspace, *partition, mode, *cause, items))
+        })?;
         self.renew_if_outdated();
         Ok(Applied { results })
     }
 
-    pub(crate) fn answer_read(&self, view: &View, read: &Read) -> Result<Records, Failure> {
+    pub(crate) fn answer_read(&self, epoch: Epoch, read: &Read) -> Result<Records, Failure> {
         if read.wanted != Wanted::Incomplete {
             self.check_ready()?;
         }
-        view.policy(read.keyspace)?;
-        let one = |key: &base::Slice| {
-            let partition = view.ring().partition_of(key);
-            match self.check_owner(view, read.keyspace, partition) {
-                Ok(()) => self.replica().read(read.keyspace, partition, key, read.wanted),
-                Err(failure) => Stored::Failed(failure),
-            }
+        let ring = self.view().ring();
+        let one = |key: &Slice| {
+            let partition = ring.partition_of(key);
+            let read = self.fenced(read.keyspace, partition, epoch, |view| {
+                let wanted = match read.wanted {
+                    Wanted::Incomplete => {
+                        self.check_owner(view, read.keyspace, partition).map(|()| read.wanted)
+                    }
+                    wanted => {
+                        let complete = self.check_reader(view, read.keyspace, partition)?;
+                        Ok(if complete { wanted } else { Wanted::Incomplete })
+                    }
+                }?;
+                Ok(self.replica().read(read.keyspace, partition, key, wanted))
+            });
+            read.unwrap_or_else(Stored::Failed)
         };
         Ok(Records { records: read.keys.iter().map(one).collect() })
     }
 
-    pub(crate) fn answer_scan(&self, view: &View, scan: &Scan) -> Result<Page, Failure> {
+    pub(crate) fn answer_scan(&self, epoch: Epoch, scan: &Scan) -> Result<Page, Failure> {
         self.check_ready()?;
-        self.check_owner(view, scan.keyspace, scan.partition)?;
-        self.replica().scan(scan)
+        self.fenced(scan.keyspace, scan.partition, epoch, |view| {
+            let complete = self.check_reader(view, scan.keyspace, scan.partition)?;
+            self.replica().scan(scan, complete)
+        })
     }
 
-    fn compare(&self, view: &View, digests: &Digests) -> Result<Digested, Failure> {
-        self.check_owner(view, digests.keyspace, digests.partition)?;
-        Ok(Digested { ranges: self.replica().compare(digests)? })
+    fn compare(&self, epoch: Epoch, digests: &Digests) -> Result<Digested, Failure> {
+        self.fenced(digests.keyspace, digests.partition, epoch, |view| {
+            self.check_owner(view, digests.keyspace, digests.partition)?;
+            Ok(Digested { ranges: self.replica().compare(digests)? })
+        })
     }
 
     /// Also of a replica that is not complete: it tells what it has.
-    fn tell_page(&self, view: &View, asked: &Transfer) -> Result<Transferred, Failure> {
-        self.check_owner(view, asked.keyspace, asked.partition)?;
-        self.replica().transfer(asked)
+    fn tell_page(&self, epoch: Epoch, asked: &Transfer) -> Result<Transferred, Failure> {
+        self.fenced(asked.keyspace, asked.partition, epoch, |view| {
+            self.check_owner(view, asked.keyspace, asked.partition)?;
+            self.replica().transfer(asked)
+        })
     }
 
     pub(crate) fn check_ready(&self) -> Result<(), Failure> {
@@ -105,11 +127,29 @@ impl Node {
         keyspace: KeyspaceId,
         partition: Partition,
     ) -> Result<(), Failure> {
-        view.policy(keyspace)?;
-        if view.is_owner(self.id(), keyspace, partition) {
-            return Ok(());
+        match view.is_owner(self.id(), keyspace, partition) {
+            true => Ok(()),
+            false => Err(self.not_here(keyspace, partition)),
         }
+    }
+
+    /// Whether this node has to be complete to be read, if it is read at all: a receiver counts only together with its source, so it
+    /// need not be.
+    fn check_reader(
+        &self,
+        view: &View,
+        keyspace: KeyspaceId,
+        partition: Partition,
+    ) -> Result<bool, Failure> {
+        let owners = view.placed(keyspace, partition)?;
+        match owners.readers().contains(&self.id()) {
+            true => Ok(owners.list().contains(&self.id())),
+            false => Err(self.not_here(keyspace, partition)),
+        }
+    }
+
+    fn not_here(&self, keyspace: KeyspaceId, partition: Partition) -> Failure {
         let detail = format!("{} does not own {partition} of keyspace {keyspace}", self.id());
-        Err(Failure::Invalid(Detail::new(detail)))
+        Failure::Invalid(Detail::new(detail))
     }
 }

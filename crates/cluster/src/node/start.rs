@@ -5,7 +5,7 @@
 
 use super::{Node, failure_of};
 use crate::codec::message::{Answer, Hello, HelloIs};
-use crate::transport::Failure;
+use crate::transport::{Failure, Reply};
 use base::planted;
 use base::sync::Mutex;
 use base::sync::atomic::Ordering;
@@ -41,8 +41,11 @@ impl Node {
             }
             let told = Arc::clone(recorded);
             let hello = Hello { session: recorded.session, nonce: self.options.nonce };
-            self.ask(member, self.patience(), hello, move |node, ended| {
-                if let Ok(Answer::HelloIs(answer)) = ended {
+            self.call(self.epoch(), member, self.patience(), hello, move |node, ended| {
+                // Who knows a newer topology is heard under that one: it says whose answers are needed.
+                if let Ok(Reply { epoch, answer: Answer::HelloIs(answer) }) = ended
+                    && epoch <= node.epoch()
+                {
                     node.heard(member, &answer, &told);
                 }
             });
@@ -68,7 +71,8 @@ impl Node {
         if recorded.session != self.replica.session() {
             return true;
         }
-        let (view, by) = (self.view(), recorded.by.lock().len());
+        let view = self.view();
+        let by = recorded.by.lock().iter().filter(|node| view.members().contains(node)).count();
         if by >= view.majority() {
             let mut waiting = self.ready.lock();
             self.started.store(true, Ordering::SeqCst);
@@ -95,6 +99,12 @@ impl Node {
         if self.replica.take_outdated() && !planted::is(82) {
             self.renew(0);
         }
+    }
+
+    /// Whoever counts towards a majority now has to know the session, too.
+    pub(super) fn introduce_again(&self) {
+        self.announced.store(0, Ordering::SeqCst);
+        self.introduce();
     }
 
     /// Begins a session every now and then while something is written, so that a disk that is put back to a copy of it meets a later

@@ -1,18 +1,10 @@
-//! What a node knows of the cluster at one epoch.
-//!
-//! ```text
-//! stored   format u8, cluster, epoch, partitions, then lists of
-//!          members:   node, weight, zone
-//!          keyspaces: id, name, replicas, flag (1: the last writer wins), siblings_max, value_bytes_max
-//! ```
-//! Who owns what is not stored: it follows from the members.
+//! What a node knows of the cluster at one epoch: the topology, and what is looked up in it often.
 
-use crate::codec::DecodeError;
-use crate::codec::wire::{Wire, check, fields, invalid};
 use crate::record::{Bounds, Mode};
+use crate::topology::{Fence, MemberState, Owners, Role, Topology};
 use crate::transport::Failure;
 use base::KeyspaceId;
-use ring::{Epoch, Member, NodeId, Partition, Ring, Topology};
+use ring::{Epoch, NodeId, Partition, Ring};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -30,97 +22,63 @@ pub struct Policy {
 }
 
 /// Members, owners and keyspaces at one epoch. Immutable: a change makes the next one.
-///
-/// Invariant: there is a placement for the number of replicas of each keyspace, over one ring.
 #[derive(Debug, Clone)]
 pub struct View {
-    cluster: u64,
-    epoch: Epoch,
-    ring: Ring,
-    /// Ascending by id.
-    nodes: Vec<Member>,
+    topology: Arc<Topology>,
     members: Vec<NodeId>,
-    keyspaces: BTreeMap<KeyspaceId, Arc<Policy>>,
-    /// By number of replicas.
-    placements: BTreeMap<usize, Arc<Topology>>,
+    policies: BTreeMap<KeyspaceId, Arc<Policy>>,
 }
 
 impl View {
-    /// The view of a new cluster.
-    ///
-    /// # Errors
-    /// What is wrong with members, partitions or a number of replicas.
-    pub fn new(
-        cluster: u64,
-        partitions: u32,
-        members: &[Member],
-        keyspaces: BTreeMap<KeyspaceId, Policy>,
-    ) -> Result<View, ring::Error> {
-        let mut nodes = members.to_vec();
-        nodes.sort_by_key(|member| member.id);
-        let mut view = View {
-            cluster,
-            epoch: Epoch::FIRST,
-            ring: Ring::new(partitions)?,
-            members: nodes.iter().map(|member| member.id).collect(),
-            nodes,
-            keyspaces: BTreeMap::new(),
-            placements: BTreeMap::new(),
+    /// What is to be known of `topology`.
+    #[must_use]
+    pub fn new(topology: Arc<Topology>) -> View {
+        let policy = |keyspace: &crate::topology::Keyspace| Policy {
+            name: keyspace.name.clone(),
+            replicas: usize::from(keyspace.replicas),
+            mode: keyspace.mode,
+            bounds: Bounds {
+                siblings_max: usize::from(keyspace.siblings_max),
+                ..Bounds::default()
+            },
         };
-        keyspaces.into_iter().try_for_each(|(id, policy)| view.add(id, policy))?;
-        Ok(view)
+        let keyspaces = topology.keyspaces().iter();
+        let policies = keyspaces.map(|one| (one.id, Arc::new(policy(one)))).collect();
+        let members = topology.members().iter().map(|member| member.id).collect();
+        View { topology, members, policies }
     }
 
-    /// This view with one more keyspace, an epoch later.
-    ///
-    /// # Errors
-    /// If the number of replicas is none that a ring has.
-    pub fn with_keyspace(&self, id: KeyspaceId, policy: Policy) -> Result<View, ring::Error> {
-        let mut next = self.clone();
-        next.epoch = Epoch(self.epoch.0 + 1);
-        next.add(id, policy).map(|()| next)
-    }
-
-    fn add(&mut self, id: KeyspaceId, policy: Policy) -> Result<(), ring::Error> {
-        if !self.placements.contains_key(&policy.replicas) {
-            let placed = Topology::new(self.ring.partitions(), policy.replicas, &self.nodes)?;
-            self.placements.insert(policy.replicas, Arc::new(placed));
-        }
-        self.keyspaces.insert(id, Arc::new(policy));
-        Ok(())
+    /// All of it.
+    #[must_use]
+    pub fn topology(&self) -> &Arc<Topology> {
+        &self.topology
     }
 
     /// Of two views the newer has the greater epoch.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.topology.epoch()
     }
 
     /// The partitions.
     #[must_use]
     pub fn ring(&self) -> Ring {
-        self.ring
+        self.topology.ring()
     }
 
     /// The cluster that it is of.
     #[must_use]
     pub fn cluster(&self) -> u64 {
-        self.cluster
+        self.topology.cluster()
     }
 
-    /// All nodes with weight and zone, ascending.
-    #[must_use]
-    pub fn members_in_full(&self) -> &[Member] {
-        &self.nodes
-    }
-
-    /// All nodes, ascending.
+    /// All members, ascending, also those that leave or were given up.
     #[must_use]
     pub fn members(&self) -> &[NodeId] {
         &self.members
     }
 
-    /// Nodes of which any two groups have one in common.
+    /// Members of which any two groups have one in common.
     #[must_use]
     pub fn majority(&self) -> usize {
         self.members.len() / 2 + 1
@@ -128,7 +86,7 @@ impl View {
 
     /// All keyspaces.
     pub fn keyspaces(&self) -> impl Iterator<Item = (KeyspaceId, &Arc<Policy>)> {
-        self.keyspaces.iter().map(|(id, policy)| (*id, policy))
+        self.policies.iter().map(|(id, policy)| (*id, policy))
     }
 
     /// How a keyspace is replicated.
@@ -136,15 +94,30 @@ impl View {
     /// # Errors
     /// [`Failure::UnknownKeyspace`].
     pub fn policy(&self, id: KeyspaceId) -> Result<&Arc<Policy>, Failure> {
-        self.keyspaces.get(&id).ok_or(Failure::UnknownKeyspace { id })
+        self.policies.get(&id).ok_or(Failure::UnknownKeyspace { id })
+    }
+
+    /// Who holds a partition, and who counts for what.
+    ///
+    /// # Errors
+    /// [`Failure::UnknownKeyspace`] if there is no such keyspace or partition.
+    pub fn placed(&self, id: KeyspaceId, partition: Partition) -> Result<Owners<'_>, Failure> {
+        self.topology.owners(id, partition).ok_or(Failure::UnknownKeyspace { id })
     }
 
     /// Owners of a partition, the primary first; none if there is no such keyspace or partition.
     #[must_use]
     pub fn owners(&self, keyspace: KeyspaceId, partition: Partition) -> &[NodeId] {
-        let replicas = self.keyspaces.get(&keyspace).map(|policy| policy.replicas);
-        let placed = replicas.and_then(|replicas| self.placements.get(&replicas));
-        placed.map_or(&[], |placed| placed.owners(partition))
+        self.topology.owners(keyspace, partition).map_or(&[], |owners| owners.list())
+    }
+
+    /// Owners of a partition that were not given up.
+    #[must_use]
+    pub fn owners_alive(&self, keyspace: KeyspaceId, partition: Partition) -> Vec<NodeId> {
+        let lives = |node: &NodeId| {
+            self.topology.member(*node).is_some_and(|member| member.state != MemberState::Down)
+        };
+        self.owners(keyspace, partition).iter().copied().filter(lives).collect()
     }
 
     /// True if `node` owns the partition.
@@ -153,142 +126,103 @@ impl View {
         self.owners(keyspace, partition).contains(&node)
     }
 
-    /// Members that do not own the partition, in an order that differs from partition to partition: stand-ins.
+    /// True if `node` takes what is written to the partition: it owns it, or is to own it.
+    #[must_use]
+    pub fn takes(&self, node: NodeId, keyspace: KeyspaceId, partition: Partition) -> bool {
+        let role = self.placed(keyspace, partition).ok().and_then(|owners| owners.role(node));
+        matches!(role, Some(Role::Owner | Role::Receiver))
+    }
+
+    /// True if the partition changes hands, or somebody still has a copy of it that is to be deleted.
+    #[must_use]
+    pub fn is_on_the_move(&self, keyspace: KeyspaceId, partition: Partition) -> bool {
+        self.placed(keyspace, partition)
+            .is_ok_and(|owners| !owners.handovers().is_empty() || !owners.departing().is_empty())
+    }
+
+    /// The epoch since which the owners of a partition are who they are, and count as they do.
+    #[must_use]
+    pub fn since(&self, keyspace: KeyspaceId, partition: Partition) -> Epoch {
+        self.placed(keyspace, partition).map_or(Epoch(0), |owners| owners.since())
+    }
+
+    /// What becomes of a request for a partition whose sender is at `epoch`.
+    ///
+    /// # Errors
+    /// [`Failure::StaleEpoch`] if one of the two has to fetch the topology; [`Failure::UnknownKeyspace`].
+    pub fn fence(&self, id: KeyspaceId, partition: Partition, epoch: Epoch) -> Result<(), Failure> {
+        let stale = Err(Failure::StaleEpoch { current: self.epoch() });
+        match self.topology.fence(id, partition, epoch) {
+            Fence::Serve => Ok(()),
+            Fence::CallerBehind | Fence::SelfBehind => stale,
+            // It may be a new one.
+            Fence::Unknown if epoch > self.epoch() => stale,
+            Fence::Unknown => Err(Failure::UnknownKeyspace { id }),
+        }
+    }
+
+    /// Members that take nothing of what is written to the partition, in an order that differs from partition to partition:
+    /// stand-ins.
     pub fn stand_ins(
         &self,
         keyspace: KeyspaceId,
         partition: Partition,
     ) -> impl Iterator<Item = NodeId> + '_ {
-        let owners = self.owners(keyspace, partition);
+        let taken = self.placed(keyspace, partition).map(|owners| owners.writers());
+        let taken = taken.unwrap_or_default();
         let start = partition.index() % self.members.len().max(1);
         let (behind, from) = self.members.split_at(start);
-        from.iter().chain(behind).copied().filter(|node| !owners.contains(node))
-    }
-}
-
-const FORMAT: u8 = 1;
-
-fields! {
-    #[expect(unreachable_pub, reason = "the macro serves public messages, too")]
-    Stored {
-        format: u8,
-        cluster: u64,
-        epoch: Epoch,
-        partitions: u32,
-        members: Vec<StoredMember>,
-        keyspaces: Vec<StoredKeyspace>,
-    }
-}
-
-fields! {
-    #[expect(unreachable_pub, reason = "the macro serves public messages, too")]
-    StoredMember {
-        node: NodeId,
-        weight: u32,
-        zone: String,
-    }
-}
-
-fields! {
-    #[expect(unreachable_pub, reason = "the macro serves public messages, too")]
-    StoredKeyspace {
-        id: KeyspaceId,
-        name: String,
-        replicas: u16,
-        last_writer_wins: bool,
-        siblings_max: u64,
-        value_bytes_max: u64,
-    }
-}
-
-impl View {
-    /// The bytes to store.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let members = self.nodes.iter().map(|member| StoredMember {
-            node: member.id,
-            weight: member.weight,
-            zone: member.zone.clone(),
-        });
-        let keyspaces = self.keyspaces().map(|(id, policy)| StoredKeyspace {
-            id,
-            name: policy.name.clone(),
-            replicas: policy.replicas as u16,
-            last_writer_wins: policy.mode == Mode::LastWriterWins,
-            siblings_max: policy.bounds.siblings_max as u64,
-            value_bytes_max: policy.bounds.value_bytes_max as u64,
-        });
-        let stored = Stored {
-            format: FORMAT,
-            cluster: self.cluster,
-            epoch: self.epoch,
-            partitions: self.ring.partitions(),
-            members: members.collect(),
-            keyspaces: keyspaces.collect(),
-        };
-        stored.to_bytes()
-    }
-
-    /// The view in `bytes`.
-    ///
-    /// # Errors
-    /// [`DecodeError`] unless they are what [`encode`](Self::encode) makes.
-    pub fn decode(bytes: &[u8]) -> Result<View, DecodeError> {
-        let stored = Stored::from_bytes(bytes)?;
-        check(stored.format == FORMAT, "format")?;
-        let member = |one: &StoredMember| Member::new(one.node.0, one.weight, &one.zone);
-        let members: Vec<Member> = stored.members.iter().map(member).collect();
-        check(members.is_sorted_by(|a, b| a.id < b.id), "members")?;
-        let keyspaces: BTreeMap<KeyspaceId, Policy> =
-            stored.keyspaces.iter().map(|one| (one.id, one.policy())).collect();
-        let view = View::new(stored.cluster, stored.partitions, &members, keyspaces);
-        let mut view = view.map_err(|_| invalid("view"))?;
-        view.epoch = stored.epoch;
-        Ok(view)
-    }
-}
-
-impl StoredKeyspace {
-    fn policy(&self) -> Policy {
-        let mode = if self.last_writer_wins { Mode::LastWriterWins } else { Mode::Siblings };
-        let bounds = Bounds {
-            siblings_max: usize::try_from(self.siblings_max).unwrap_or(usize::MAX),
-            value_bytes_max: usize::try_from(self.value_bytes_max).unwrap_or(usize::MAX),
-        };
-        Policy { name: self.name.clone(), replicas: usize::from(self.replicas), mode, bounds }
+        from.iter().chain(behind).copied().filter(move |node| !taken.contains(node))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::samples;
 
     #[test]
-    fn a_view_is_stored_and_comes_back_as_it_was() {
-        let members: Vec<Member> = (1..=5).map(|n| Member::new(n, n as u32, "z")).collect();
-        let policy = |name: &str, replicas, mode| Policy {
-            name: name.into(),
-            replicas,
-            mode,
-            bounds: Bounds::default(),
-        };
-        let first = BTreeMap::from([(KeyspaceId(1), policy("a", 3, Mode::Siblings))]);
-        let view = View::new(7, 64, &members, first).expect("members are fine");
-        let next = view
-            .with_keyspace(KeyspaceId(4), policy("b", 2, Mode::LastWriterWins))
-            .expect("two replicas are fine");
-        let again = View::decode(&next.encode()).expect("own bytes");
-        assert_eq!(again.encode(), next.encode());
-        assert_eq!((again.epoch(), again.cluster()), (Epoch(2), 7));
-        for (id, wanted) in [(KeyspaceId(1), 3), (KeyspaceId(4), 2), (KeyspaceId(2), 0)] {
-            for partition in next.ring().iter() {
-                assert_eq!(again.owners(id, partition), next.owners(id, partition));
-                assert_eq!(again.owners(id, partition).len(), wanted);
-                let stand_ins: Vec<NodeId> = again.stand_ins(id, partition).collect();
-                assert_eq!(stand_ins.len(), 5 - wanted);
+    fn a_view_says_what_its_topology_does() {
+        for topology in samples::topologies() {
+            let view = View::new(Arc::new(topology));
+            let topology = view.topology();
+            assert_eq!(view.members().len(), topology.members().len());
+            for keyspace in topology.keyspaces() {
+                let policy = view.policy(keyspace.id).expect("it is there");
+                assert_eq!(policy.mode, keyspace.mode);
+                for partition in view.ring().iter() {
+                    let owners = topology.owners(keyspace.id, partition).expect("it is there");
+                    assert_eq!(view.owners(keyspace.id, partition), owners.list());
+                    let alive = view.owners_alive(keyspace.id, partition);
+                    assert!(alive.iter().all(|node| owners.list().contains(node)));
+                    let taking = owners.writers();
+                    for node in view.members() {
+                        let takes = view.takes(*node, keyspace.id, partition);
+                        assert_eq!(takes, taking.contains(node));
+                    }
+                    let stand_ins: Vec<NodeId> = view.stand_ins(keyspace.id, partition).collect();
+                    assert_eq!(stand_ins.len(), view.members().len() - taking.len());
+                    let on_the_move = view.is_on_the_move(keyspace.id, partition);
+                    let fixed = owners.receivers().count() == 0 && owners.departing().is_empty();
+                    assert!(fixed || on_the_move);
+                }
             }
         }
-        let bytes = next.encode();
-        assert!((0..bytes.len()).all(|cut| View::decode(&bytes[..cut]).is_err()));
+    }
+
+    #[test]
+    fn the_fence_refuses_who_is_behind_and_who_is_ahead() {
+        let view = View::new(Arc::new(samples::topologies().pop().expect("there are some")));
+        let (id, partition) = (view.topology().keyspaces()[0].id, Partition(0));
+        let stale = Err(Failure::StaleEpoch { current: view.epoch() });
+        let since = view.since(id, partition);
+        assert_eq!(view.fence(id, partition, view.epoch()), Ok(()));
+        assert_eq!(view.fence(id, partition, since), Ok(()));
+        assert_eq!(view.fence(id, partition, Epoch(since.0 - 1)), stale);
+        assert_eq!(view.fence(id, partition, Epoch(view.epoch().0 + 1)), stale);
+        let unknown = KeyspaceId(99);
+        assert_eq!(view.fence(unknown, partition, Epoch(view.epoch().0 + 1)), stale);
+        let failure = Err(Failure::UnknownKeyspace { id: unknown });
+        assert_eq!(view.fence(unknown, partition, view.epoch()), failure);
     }
 }

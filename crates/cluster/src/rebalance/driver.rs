@@ -24,7 +24,7 @@ pub struct DriverOptions {
     /// Most bytes a second that each receiver of such a job is sent; 0 is no limit. Default 32 MiB.
     pub bytes_per_second: u64,
     /// A member that was dead for so long is given up, and what it owned is copied from the other owners, in microseconds;
-    /// `None` is never. Default 10 minutes.
+    /// `None` is never. Nobody is given up while half of the members are dead. Default 10 minutes.
     pub give_up_after_micros: Option<u64>,
 }
 
@@ -189,9 +189,15 @@ impl Driver {
         self.advance(&job).or_else(|| self.cleaned()).or_else(|| self.end(&job))
     }
 
-    /// A member that was dead for too long.
+    /// A member that was dead for too long. None, if half of them are: then it is more likely that the driver sees nobody.
     fn give_up(&self, now: u64) -> Option<Change> {
         let patience = self.options.give_up_after_micros?;
+        let living = self.topology.members().iter().filter(|member| self.lives(member.id));
+        let (dead, living): (Vec<NodeId>, Vec<NodeId>) =
+            living.map(|member| member.id).partition(|id| self.dead.contains_key(id));
+        if dead.len() >= living.len() {
+            return None;
+        }
         let over =
             |(node, since): &(&NodeId, &u64)| self.lives(**node) && **since + patience <= now;
         let (id, _) = self.dead.iter().find(over)?;

@@ -205,6 +205,11 @@ impl Mover {
         if self.topology.as_ref().is_some_and(|known| known.epoch() >= topology.epoch()) {
             return;
         }
+        let rate = |topology: &Topology| topology.job().map(|job| job.bytes_per_second);
+        if self.topology.as_deref().and_then(rate) != rate(&topology) {
+            // What was reserved at the old rate says nothing of the new one.
+            self.free_at = 0;
+        }
         let mut tasks = std::mem::take(&mut self.tasks);
         for moving in under_way(&topology, self.node) {
             if let Some(task) = self.task(&topology, moving, tasks.remove(&moving)) {

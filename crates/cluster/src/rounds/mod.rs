@@ -4,22 +4,29 @@
 //! is stamped at or before the round's stamp. Then it waits until each owner has seen all that any of them had seen: the exchanges, which
 //! are always on, see to that. What all have seen, but for what hints hold, is the new *floor*; owners store it, and drop
 //! tombstones that it covers. A member that does not answer ends the round without a floor, and another one is tried later.
+//!
+//! No round begins or ends while its partition changes hands, or while somebody has a copy of it that is to be deleted. A receiver has
+//! not seen what owners have, and is not asked; so floors stand still until it has everything: then a tombstone that is newer than the
+//! floor is at every source, and what comes late to a receiver meets it. And what departs may come back as a receiver with an old copy.
+//! Rounds are numbered above the epoch since which the owners are who they are, so that a floor of new owners passes those from before.
 
 mod sweep;
 
 use crate::clock::{Context, Stamp};
 use crate::codec::message::{Answer, FloorSet, Seen, SeenIs, SetFloor};
-use crate::node::{Change, Node, View};
+use crate::node::{Change, Node, Replica};
 use crate::record::Floor;
 use crate::transport::{Detail, Failure};
 use base::sync::Mutex;
 use base::{KeyspaceId, planted};
-use ring::{NodeId, Partition};
+use ring::{Epoch, NodeId, Partition};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Writes stamped so long before the start of a round, in microseconds, may still be under way: they are not refused for it.
 const UNDER_WAY_MICROS: u64 = 10_000_000;
+/// Rounds for each epoch since which owners are who they are, as a power of two.
+const ROUNDS_BITS: u32 = 24;
 /// How often owners are asked whether they have seen enough by now.
 const ASKED_MAX: u32 = 20;
 
@@ -38,6 +45,8 @@ pub(crate) struct Rounds {
 /// A partition in which the same dots were seen in one round after the other.
 #[derive(Debug)]
 struct Quiet {
+    /// Since when its owners are who they are.
+    owners_since: Epoch,
     dots: Context,
     /// When the first of these rounds began, by the monotonic clock.
     since_micros: u64,
@@ -47,13 +56,18 @@ struct Quiet {
 
 impl Quiet {
     /// True if another round would change nothing: every owner has the floor, and its stamp has passed the last write.
-    fn is_over(&self, seen: &Context) -> bool {
-        self.dots == *seen && self.told_micros >= self.since_micros + 2 * UNDER_WAY_MICROS
+    fn is_over(&self, seen: &Context, owners_since: Epoch) -> bool {
+        self.owners_since == owners_since
+            && self.dots == *seen
+            && self.told_micros >= self.since_micros + 2 * UNDER_WAY_MICROS
     }
 }
 
 /// A round that is led here.
 struct Round {
+    /// Of the topology that it was begun under.
+    epoch: Epoch,
+    owners_since: Epoch,
     keyspace: KeyspaceId,
     partition: Partition,
     number: u64,
@@ -103,7 +117,11 @@ impl Node {
             let Ok(part) = self.replica().part(keyspace, partition) else { continue };
             let seen = &part.hold().state.seen;
             let quiet = rounds.quiet.get(&(keyspace, partition));
-            if !seen.is_empty() && !quiet.is_some_and(|quiet| quiet.is_over(seen)) {
+            let may_begin = !view.is_on_the_move(keyspace, partition)
+                && view.owners(keyspace, partition).first() == Some(&self.id());
+            let over =
+                quiet.is_some_and(|quiet| quiet.is_over(seen, view.since(keyspace, partition)));
+            if may_begin && !seen.is_empty() && !over {
                 return Some((keyspace, partition));
             }
         }
@@ -114,10 +132,14 @@ impl Node {
         let view = self.view();
         let Ok(part) = self.replica().part(keyspace, partition) else { return self.lead() };
         let wall = self.runtime().wall_micros();
+        let owners_since = view.since(keyspace, partition);
+        let first = owners_since.0 << ROUNDS_BITS;
         let round = Round {
+            epoch: view.epoch(),
+            owners_since,
             keyspace,
             partition,
-            number: part.hold().state.floor.round + 1,
+            number: part.hold().state.floor.round.max(first) + 1,
             begun_micros: self.runtime().monotonic_micros(),
             stamp: Stamp::at_micros(wall.saturating_sub(UNDER_WAY_MICROS)),
             owners: view.owners(keyspace, partition).to_vec(),
@@ -148,11 +170,12 @@ impl Node {
     ) {
         let answers = Answers { missing: nodes.len(), failed: false, said: Vec::new() };
         let (keyspace, partition, number) = (round.keyspace, round.partition, round.number);
+        let epoch = round.epoch;
         let gathered = Arc::new(Mutex::new((answers, Some((round, then)))));
         for member in nodes {
             let gathered = Arc::clone(&gathered);
             let seen = Seen { keyspace, partition, round: number, stamp };
-            self.ask(member, self.patience(), seen, move |node, ended| {
+            self.ask_at(epoch, member, self.patience(), seen, move |node, ended| {
                 let (answers, next) = &mut *gathered.lock();
                 answers.missing -= 1;
                 match ended {
@@ -186,65 +209,99 @@ impl Node {
     // ---- as a member ----
 
     /// Tells what was seen, and what hints hold. For a round an owner also promises to take no older write.
-    pub(crate) fn tell_seen(&self, view: &View, asked: &Seen) -> Result<SeenIs, Failure> {
+    pub(crate) fn tell_seen(
+        &self,
+        from: NodeId,
+        epoch: Epoch,
+        asked: &Seen,
+    ) -> Result<SeenIs, Failure> {
         let Seen { keyspace, partition, round, stamp } = *asked;
-        view.policy(keyspace)?;
-        let hinted = match round {
-            0 => Context::new(),
-            _ => self.hints().dots_for(keyspace, partition)?,
-        };
-        if !view.is_owner(self.id(), keyspace, partition) {
-            return Ok(SeenIs { seen: Context::new(), hinted });
-        }
-        let part = self.replica().part(keyspace, partition)?;
-        let mut change = Change::of(self.replica(), keyspace, partition, &part)?;
-        if round > 0 {
-            if !change.is_complete() || change.has_holes() {
+        self.fenced(keyspace, partition, epoch, |view| {
+            let hinted = match round {
+                0 => Context::new(),
+                _ if view.is_on_the_move(keyspace, partition) => return Err(Failure::NotReady),
+                _ => self.hints().dots_for(keyspace, partition)?,
+            };
+            if !view.is_owner(self.id(), keyspace, partition) {
+                return Ok(SeenIs { seen: Context::new(), hinted });
+            }
+            let part = self.replica().part(keyspace, partition)?;
+            let mut change = Change::of(self.replica(), keyspace, partition, &part)?;
+            // Who is to take an owner's place brings all that this one has: it must be all there is.
+            let for_all = round > 0 || !view.is_owner(from, keyspace, partition);
+            if for_all && (!change.is_complete() || change.has_holes()) {
                 return Err(Failure::NotReady);
             }
-            change.state.promised = change.state.promised.max(stamp);
-        }
-        let seen = change.state.seen.clone();
-        change.commit()?;
-        Ok(SeenIs { seen, hinted })
+            if round > 0 {
+                change.state.promised = change.state.promised.max(stamp);
+            }
+            let seen = change.state.seen.clone();
+            change.commit()?;
+            Ok(SeenIs { seen, hinted })
+        })
     }
 
     /// Takes over a floor; drops what it lets go, a little later.
     pub(crate) fn set_floor(
         self: &Arc<Self>,
-        view: &View,
+        epoch: Epoch,
         set: &SetFloor,
     ) -> Result<FloorSet, Failure> {
         let SetFloor { keyspace, partition, floor } = set;
-        if !view.is_owner(self.id(), *keyspace, *partition) {
-            return Err(Failure::Invalid(Detail::new("a floor for a partition that is not owned")));
-        }
-        let part = self.replica().part(*keyspace, *partition)?;
-        let mut change = Change::of(self.replica(), *keyspace, *partition, &part)?;
-        if !change.state.seen.covers(&floor.dots) {
-            // It did not say so in this round: its disk is not the one it was.
-            return Err(Failure::NotReady);
-        }
-        if floor.round > change.state.floor.round {
-            change.state.floor = Floor {
-                dots: change.state.floor.dots.union(&floor.dots),
-                stamp: change.state.floor.stamp.max(floor.stamp),
-                round: floor.round,
-            };
-            change.commit()?;
+        let taken = self.fenced(*keyspace, *partition, epoch, |view| {
+            if !view.is_owner(self.id(), *keyspace, *partition) {
+                let detail = "a floor for a partition that is not owned";
+                return Err(Failure::Invalid(Detail::new(detail)));
+            }
+            if view.is_on_the_move(*keyspace, *partition) {
+                return Err(Failure::NotReady);
+            }
+            self.replica().take_floor(*keyspace, *partition, floor)
+        })?;
+        if taken {
             self.sweep(*keyspace, *partition);
         }
         Ok(FloorSet {})
     }
 }
 
+impl Replica {
+    /// Takes over a floor, unless it has a later one.
+    fn take_floor(
+        &self,
+        keyspace: KeyspaceId,
+        partition: Partition,
+        floor: &Floor,
+    ) -> Result<bool, Failure> {
+        let part = self.part(keyspace, partition)?;
+        let mut change = Change::of(self, keyspace, partition, &part)?;
+        if !change.state.seen.covers(&floor.dots) {
+            // It did not say so in this round: its disk is not the one it was.
+            return Err(Failure::NotReady);
+        }
+        if floor.round <= change.state.floor.round {
+            return Ok(false);
+        }
+        change.state.floor = Floor {
+            dots: change.state.floor.dots.union(&floor.dots),
+            stamp: change.state.floor.stamp.max(floor.stamp),
+            round: floor.round,
+        };
+        change.commit()?;
+        Ok(true)
+    }
+}
+
 impl Rounds {
     /// A round has ended: with other dots than the one before, something was written.
     fn note(&mut self, place: (KeyspaceId, Partition), round: &Round) {
-        let same = self.quiet.get(&place).is_some_and(|quiet| quiet.dots == round.target);
+        let same = self.quiet.get(&place).is_some_and(|quiet| {
+            quiet.dots == round.target && quiet.owners_since == round.owners_since
+        });
         if !same {
             let dots = round.target.clone();
-            let quiet = Quiet { dots, since_micros: round.begun_micros, told_micros: 0 };
+            let (owners_since, since_micros) = (round.owners_since, round.begun_micros);
+            let quiet = Quiet { owners_since, dots, since_micros, told_micros: 0 };
             self.quiet.insert(place, quiet);
         }
     }
@@ -287,7 +344,7 @@ impl Round {
                 floor: floor.clone(),
             };
             let missing = Arc::clone(&missing);
-            node.ask(owner, node.patience(), set, move |node, ended| {
+            node.ask_at(self.epoch, owner, node.patience(), set, move |node, ended| {
                 let missing = &mut *missing.lock();
                 *missing -= usize::from(matches!(ended, Ok(Answer::FloorSet(_))));
                 if *missing == 0

@@ -136,6 +136,18 @@ impl Topology {
         self.members.iter().find(|member| member.actor == actor)
     }
 
+    /// How many actors were given, to all members that there ever were: it ascends with each of them.
+    #[must_use]
+    pub fn actors_given(&self) -> u64 {
+        self.actors
+    }
+
+    /// True if `node` owns, receives or still holds anything, or will.
+    #[must_use]
+    pub fn uses(&self, node: NodeId) -> bool {
+        self.placements.iter().any(|placement| placement.uses(node))
+    }
+
     /// Keyspaces, ascending by id.
     #[must_use]
     pub fn keyspaces(&self) -> &[Keyspace] {

@@ -5,16 +5,19 @@ use base::Slice;
 use base::clock::Clock;
 use base::rng::Rng;
 use cluster::clock::Actor;
+use cluster::consensus::{Consensus, Proposal, SingleCopy};
 use cluster::layout;
-use cluster::node::{Node, NodeOptions, Parts, Policy, View};
-use cluster::record::{Bounds, Mode, Record};
+use cluster::node::{Node, NodeOptions, Parts, View};
+use cluster::rebalance::DriverOptions;
+use cluster::record::{Mode, Record};
 use cluster::runtime::{Runtime, SimRuntime, Task, TimerId};
+use cluster::seat::{Seat, SeatParts};
+use cluster::topology::{Change, ProposalId, Refusal, Topology};
 use cluster::transport::{InProcess, Limits, Link};
 use cluster::{KeyspaceId, NodeId};
 use lsm::executor::ManualExecutor;
 use lsm::{Db, KeyspaceOptions, Leveled, Options};
 use ring::Member;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -27,9 +30,9 @@ pub(super) fn below(rng: &mut Rng, n: usize) -> usize {
 }
 
 /// What writes keep apart.
-pub(super) const SIBLINGS: KeyspaceId = KeyspaceId(1);
+pub(super) const SIBLINGS: KeyspaceId = KeyspaceId(0);
 /// What the last writer wins.
-pub(super) const LAST: KeyspaceId = KeyspaceId(2);
+pub(super) const LAST: KeyspaceId = KeyspaceId(1);
 /// Few, so that keys share them.
 const PARTITIONS: u32 = 8;
 const CLUSTER: u64 = 0xc1;
@@ -41,9 +44,13 @@ pub(super) struct World {
     pub(super) runtime: Arc<SimRuntime>,
     pub(super) network: Arc<InProcess>,
     pub(super) rng: Rng,
-    pub(super) view: Arc<View>,
     pub(super) hosts: Vec<Host>,
     actors: Arc<AtomicU64>,
+    agreement: Arc<SingleCopy>,
+    /// What drives jobs.
+    seat: Option<Arc<Seat>>,
+    /// Background work of the database of the agreement.
+    _jobs: Arc<ManualExecutor>,
 }
 
 /// A machine: its disk, and its node while that runs.
@@ -78,30 +85,15 @@ impl World {
         network.set_links(Link::near());
         let zone = |n: u64| ["north", "south", "west"][n as usize % 3];
         let members: Vec<Member> = (1..=nodes).map(|n| Member::new(n, 1, zone(n))).collect();
-        let policy = |name: &str, mode| Policy {
-            name: name.into(),
-            replicas,
-            mode,
-            bounds: Bounds { siblings_max: 64, ..Bounds::default() },
-        };
-        let keyspaces = BTreeMap::from([
-            (SIBLINGS, policy("siblings", Mode::Siblings)),
-            (LAST, policy("last", Mode::LastWriterWins)),
-        ]);
-        let view =
-            View::new(CLUSTER, PARTITIONS, &members, keyspaces).map_err(|e| e.to_string())?;
-        let host = |member: &Member| Host {
-            id: member.id,
-            fs: MemFs::new(),
-            backup: None,
-            node: None,
-            skew: Arc::default(),
-            jobs: None,
-            starts: 0,
-        };
+        let topology = topology(&members, replicas as u8).map_err(|e| e.to_string())?;
+        let topology = Arc::new(topology);
+        let (agreement, jobs) = agreement(&runtime, Topology::clone(&topology), rng.next_u64())?;
+        let host = |member: &Member| Host::new(member.id);
         let hosts = members.iter().map(host).collect();
         let actors = Arc::new(AtomicU64::new(0));
-        let mut world = World { runtime, network, rng, view: Arc::new(view), hosts, actors };
+        let seat = None;
+        let mut world =
+            World { runtime, network, rng, hosts, actors, agreement, seat, _jobs: jobs };
         for at in 0..world.hosts.len() {
             let skew = world.rng.below(1_000_000) as i64 - 500_000;
             world.hosts[at].skew.store(skew, Ordering::Relaxed);
@@ -109,6 +101,72 @@ impl World {
         }
         Ok(world)
     }
+
+    // ---- members ----
+
+    /// The topology that is agreed on.
+    pub(super) fn agreed(&self) -> Arc<Topology> {
+        self.agreement.known()
+    }
+
+    /// Who owns what by that.
+    pub(super) fn view(&self) -> View {
+        View::new(self.agreed())
+    }
+
+    /// Drives jobs from now on, whatever did so before.
+    pub(super) fn drive(&mut self) -> Result<(), String> {
+        if let Some(seat) = self.seat.take() {
+            seat.stop();
+        }
+        let parts = SeatParts {
+            runtime: Arc::clone(&self.runtime) as _,
+            transport: Arc::clone(&self.network) as _,
+            consensus: Arc::clone(&self.agreement) as _,
+            driver: DriverOptions {
+                bytes_per_second: 0,
+                give_up_after_micros: None,
+                ..DriverOptions::default()
+            },
+            detector: None,
+            seed: self.rng.next_u64(),
+        };
+        self.seat = Some(Seat::start(parts).map_err(|failure| failure.to_string())?);
+        Ok(())
+    }
+
+    /// Proposes a change. Nobody waits for it: whether it was made is seen later.
+    pub(super) fn propose(&self, change: Change) {
+        let (node, expected) = (NodeId(0), self.agreed().epoch());
+        let id = ProposalId { node, number: expected.0 };
+        self.agreement.propose(Proposal { id, expected, change }, Box::new(drop));
+    }
+
+    /// A machine joins. It starts once it is a member.
+    pub(super) fn join(&mut self) -> Result<(), String> {
+        let id = NodeId(self.hosts.len() as u64 + 1);
+        let (address, zone) = (String::new(), "north".to_string());
+        self.propose(Change::AddMember { id, address, zone, weight: 1 });
+        let agreement = Arc::clone(&self.agreement);
+        self.runtime.run_until(1_000_000, &mut || agreement.known().member(id).is_some());
+        let topology = self.agreed();
+        if topology.member(id).is_none() {
+            return Ok(());
+        }
+        self.hosts.push(Host::new(id));
+        self.open(self.hosts.len() - 1, true)
+    }
+
+    /// No job is under way, or will be, and nobody has anything to delete.
+    pub(super) fn is_settled(&self) -> bool {
+        let topology = self.agreed();
+        let over = |start: Change| topology.apply(&start) == Err(Refusal::NothingToMove);
+        let idle = topology.is_held() || topology.start_job(0).is_ok_and(over);
+        let none_departs = topology.placements().iter().all(|p| p.departing().count() == 0);
+        self.seat.is_none() || (topology.job().is_none() && idle && none_departs)
+    }
+
+    // ---- machines ----
 
     /// Starts the node of a machine on the disk that it has.
     pub(super) fn start(&mut self, at: usize) -> Result<(), String> {
@@ -118,8 +176,8 @@ impl World {
         }
     }
 
-    fn open(&mut self, at: usize, new_cluster: bool) -> Result<(), String> {
-        let seed = self.rng.next_u64();
+    fn open(&mut self, at: usize, new_member: bool) -> Result<(), String> {
+        let (seed, topology) = (self.rng.next_u64(), self.agreed());
         let host = &mut self.hosts[at];
         host.starts += 1;
         let runtime =
@@ -139,9 +197,9 @@ impl World {
             transport: Arc::clone(&self.network) as _,
             db,
             actors: Arc::new(move || Actor(actors.fetch_add(1, Ordering::Relaxed) + 1)),
-            view: Arc::clone(&self.view),
+            topology,
         };
-        let options = NodeOptions::new(CLUSTER, host.id).new_cluster(new_cluster).nonce(seed);
+        let options = NodeOptions::new(CLUSTER, host.id).new_member(new_member).nonce(seed);
         let node =
             Node::open(parts, options).map_err(|e| format!("{} does not start: {e}", host.id))?;
         host.node = Some(node);
@@ -180,10 +238,14 @@ impl World {
 
     /// A machine comes back with an empty disk, or with the one that was kept; true if it was that.
     pub(super) fn lose_disk(&mut self, at: usize) -> Result<bool, String> {
-        let session = self.hosts[at].node.as_ref().map_or(0, |node| node.sessions().1);
+        let agreed = self.view();
+        let knows = |node: &&Arc<Node>| node.view().members() == agreed.members();
+        let node = self.hosts[at].node.as_ref().filter(knows);
+        let session = node.map_or(0, |node| node.sessions().1);
         self.crash(at);
         let host = &mut self.hosts[at];
-        // One that nobody could tell from the disk that it replaces is none that is promised to be found out.
+        // One that nobody could tell from the disk that it replaces is none that is promised to be found out: the session has to be
+        // announced to those who are members now.
         let backup = host.backup.take().filter(|(_, then)| *then < session);
         let restored = backup.is_some();
         host.fs = backup.map_or_else(MemFs::new, |(disk, _)| disk);
@@ -229,6 +291,10 @@ impl World {
     pub(super) fn heal(&mut self) -> Result<(), String> {
         self.network.mend_all();
         self.network.set_links(Link::near());
+        if let Some(job) = self.agreed().job().filter(|_| self.seat.is_some()) {
+            let (job, bytes_per_second) = (job.id, 0);
+            self.propose(Change::SetJob { job, paused: false, bytes_per_second });
+        }
         (0..self.hosts.len()).try_for_each(|at| self.start(at))
     }
 
@@ -236,6 +302,55 @@ impl World {
     pub(super) fn trace(&self) -> u64 {
         self.runtime.trace() ^ self.network.trace().rotate_left(17)
     }
+}
+
+impl Host {
+    fn new(id: NodeId) -> Host {
+        Host {
+            id,
+            fs: MemFs::new(),
+            backup: None,
+            node: None,
+            skew: Arc::default(),
+            jobs: None,
+            starts: 0,
+        }
+    }
+}
+
+/// Where the topology is agreed on: a disk that does not fail.
+fn agreement(
+    runtime: &Arc<SimRuntime>,
+    first: Topology,
+    seed: u64,
+) -> Result<(Arc<SingleCopy>, Arc<ManualExecutor>), String> {
+    let jobs = ManualExecutor::new();
+    let db = Db::builder("/agreement")
+        .options(options())
+        .fs(Arc::new(MemFs::new()))
+        .clock(Arc::clone(runtime) as Arc<dyn Clock>)
+        .executor(Arc::clone(&jobs) as _)
+        .seed(seed)
+        .open()
+        .map_err(|error| format!("the agreement does not open: {error}"))?;
+    run_jobs(runtime, &jobs);
+    let copy = SingleCopy::open(db, Arc::clone(runtime) as _, || first);
+    Ok((copy.map_err(|error| error.to_string())?, jobs))
+}
+
+/// Members and two keyspaces.
+fn topology(members: &[Member], replicas: u8) -> Result<Topology, Refusal> {
+    let mut topology = Topology::new(CLUSTER, ring::Ring::new(PARTITIONS)?);
+    for member in members {
+        let (id, address, weight) = (member.id, String::new(), member.weight);
+        let zone = member.zone.clone();
+        topology = topology.apply(&Change::AddMember { id, address, zone, weight })?;
+    }
+    for (name, mode) in [("siblings", Mode::Siblings), ("last", Mode::LastWriterWins)] {
+        let create = topology.create_keyspace(name, replicas, mode, 64)?;
+        topology = topology.apply(&create)?;
+    }
+    Ok(topology)
 }
 
 /// Small enough that a few hundred writes flush and compact.

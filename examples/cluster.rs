@@ -1,0 +1,214 @@
+//! Five nodes, three owners of each key: a node joins, one leaves, one is lost, and a client that writes and reads all the time loses nothing.
+//!
+//! ```text
+//! cargo run --release --example cluster
+//! cargo run --release --example cluster -- --listens 200000 --rate 33554432
+//! ```
+//! Prints what each job had to move, and the times of the client while data moved beside those while none did.
+#![expect(clippy::disallowed_methods, reason = "an example is a program")]
+
+use clap::Parser;
+use cluster::{Cluster, Error, NodeId, NodeOptions, Rebalance};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const SONGS: usize = 50;
+/// How long a job may take, in microseconds.
+const PATIENCE_MICROS: u64 = 600_000_000;
+
+/// Five nodes, the fifty songs, and what happens to nodes.
+#[derive(Parser)]
+struct Args {
+    /// Records beside the songs, so that there is something to move.
+    #[arg(long, default_value_t = 20_000)]
+    listens: usize,
+    /// Most bytes a second that each node is sent while data moves; 0 is no limit.
+    #[arg(long, default_value_t = 16 << 20)]
+    rate: u64,
+    /// How long the client runs before anything moves, in milliseconds.
+    #[arg(long, default_value_t = 2000)]
+    quiet_millis: u64,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cluster: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    let dir = tempfile::tempdir()?;
+    let store = Cluster::builder()
+        .nodes(5)
+        .replication(3)
+        .partitions(64)
+        .rebalance_by_itself(false)
+        .bytes_per_second(args.rate)
+        .open(dir.path())?;
+    fill(&store, args.listens)?;
+    println!("five nodes, each key at three of them; {SONGS} songs and {} listens", args.listens);
+
+    let client = Client::start(&store);
+    std::thread::sleep(Duration::from_millis(args.quiet_millis));
+    let quiet = client.end(&store)?;
+    println!("a client, while nothing moves: {quiet}\n");
+
+    let added = store.add_node(&NodeOptions::new())?;
+    println!("{added} joins");
+    let client = Client::start(&store);
+    let rebalance = store.rebalance();
+    rebalance.start()?;
+    watch(&rebalance)?;
+    let busy = client.end(&store)?;
+    println!("a client meanwhile: {busy}, p99 {:.1} times that of quiet", busy.p99 / quiet.p99);
+    check(&store)?;
+
+    let leaving = NodeId(2);
+    println!("\n{leaving} leaves");
+    let client = Client::start(&store);
+    watch(&store.drain_node(leaving)?)?;
+    store.remove_node(leaving, PATIENCE_MICROS)?;
+    let busy = client.end(&store)?;
+    println!("a client meanwhile: {busy}, p99 {:.1} times that of quiet", busy.p99 / quiet.p99);
+    check(&store)?;
+
+    let lost = NodeId(4);
+    println!("\n{lost} is killed, and its disk is gone");
+    store.stop_node(lost)?;
+    check(&store)?;
+    println!("two of three owners are enough: nothing is lost, reads and writes go on");
+    store.give_up_node(lost)?;
+    let rebalance = store.rebalance();
+    rebalance.start()?;
+    watch(&rebalance)?;
+    store.forget_node(lost)?;
+    check(&store)?;
+    println!("three owners of each key again, on {} nodes", store.nodes().len());
+    store.close()?;
+    Ok(())
+}
+
+fn fill(store: &Cluster, listens: usize) -> Result<(), Error> {
+    let songs = (0..SONGS).map(|n| (format!("song:{n:02}"), format!("the song number {n}")));
+    let note =
+        "played to the end, and once more from the beginning, late at night with the windows open";
+    let listens = (0..listens)
+        .map(|n| (format!("listen:{n:07}"), format!("{note}; listen {n} of song {}", n % SONGS)));
+    let pairs: Vec<(String, String)> = songs.chain(listens).collect();
+    for put in store.multi_put(pairs)? {
+        put?;
+    }
+    Ok(())
+}
+
+/// All songs are there, in order.
+fn check(store: &Cluster) -> Result<(), Error> {
+    let songs = store.scan("song:".."song;").collect::<Result<Vec<_>, _>>()?;
+    let keys: Vec<_> = songs.iter().map(|(key, _)| key.clone()).collect();
+    assert!(keys.len() == SONGS && keys.is_sorted(), "fifty songs in order");
+    for (n, (_, found)) in songs.iter().enumerate() {
+        assert_eq!(found.siblings(), [&*format!("the song number {n}")]);
+    }
+    println!("all {SONGS} songs are there");
+    Ok(())
+}
+
+/// Shows how far the job is until it is over.
+fn watch(rebalance: &Rebalance) -> Result<(), Error> {
+    let plan = rebalance.plan()?;
+    println!(
+        "to do: {} partitions change owners, {} copies of them, about {} KiB",
+        plan.partitions,
+        plan.copies,
+        plan.bytes >> 10
+    );
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} partitions  {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let (begun, mut bytes) = (Instant::now(), 0);
+    while rebalance.wait(100_000) == Err(Error::Unfinished) {
+        let Some(progress) = rebalance.progress() else { continue };
+        bytes = bytes.max(progress.bytes_moved);
+        bar.set_length(progress.partitions.partitions as u64);
+        bar.set_position(progress.partitions.flipped as u64);
+        let left = progress.left_micros.map_or("?".into(), |m| (m / 1_000_000).to_string());
+        bar.set_message(format!("{} KiB, {left} s left", progress.bytes_moved >> 10));
+    }
+    bar.finish_and_clear();
+    println!(
+        "done in {:.1} s; about {} KiB were copied",
+        begun.elapsed().as_secs_f64(),
+        bytes >> 10
+    );
+    Ok(())
+}
+
+/// Writes and reads its own keys all the time, and notes how long that takes.
+struct Client {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<(Vec<f64>, BTreeMap<String, u64>), Error>>,
+}
+
+/// How long operations took, in milliseconds.
+struct Times {
+    count: usize,
+    median: f64,
+    p99: f64,
+}
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Times { count, median, p99 } = self;
+        write!(f, "{count} puts and gets, median {median:.2} ms, p99 {p99:.2} ms")
+    }
+}
+
+impl Client {
+    fn start(store: &Cluster) -> Client {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (store, stopped) = (store.clone(), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let (mut times, mut last, mut n) = (Vec::new(), BTreeMap::new(), 0u64);
+            while !stopped.load(Ordering::SeqCst) {
+                let key = format!("client:{:03}", n % 500);
+                let begun = Instant::now();
+                store.put(&key, n.to_string())?;
+                times.push(begun.elapsed().as_secs_f64() * 1e3);
+                let begun = Instant::now();
+                let found = store.get(&key)?;
+                times.push(begun.elapsed().as_secs_f64() * 1e3);
+                assert_eq!(found.siblings(), [&*n.to_string()], "a read sees the write before it");
+                last.insert(key, n);
+                n += 1;
+            }
+            Ok((times, last))
+        });
+        Client { stop, thread }
+    }
+
+    /// Ends the client; all that it was told is written must be there.
+    fn end(self, store: &Cluster) -> Result<Times, Box<dyn std::error::Error>> {
+        self.stop.store(true, Ordering::SeqCst);
+        let (mut times, last) = self.thread.join().map_err(|_| "the client panicked")??;
+        for (key, n) in last {
+            assert_eq!(
+                store.get(&key)?.siblings(),
+                [&*n.to_string()],
+                "nothing acknowledged is lost"
+            );
+        }
+        times.sort_by(f64::total_cmp);
+        let at =
+            |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or(0.0);
+        Ok(Times { count: times.len(), median: at(0.5), p99: at(0.99) })
+    }
+}
