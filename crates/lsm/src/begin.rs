@@ -97,8 +97,11 @@ impl Engine {
         if store.manifest.as_ref().is_some_and(|manifest| !manifest.is_read_only()) {
             return Ok(());
         }
-        // Whoever made the database may have been killed before its directory had a durable name.
-        sync_parents(&*self.fs, &self.dir)?;
+        // Whoever made the database may have been killed before its directory had a durable name. Not once there was a log:
+        // whoever begins one has been here.
+        if store.state.segments.is_empty() {
+            sync_parents(&*self.fs, &self.dir)?;
+        }
         let options = manifest_options(&self.options);
         let (manifest, state) = Manifest::recover(Arc::clone(&self.fs), &self.dir, options)?;
         self.next_file.fetch_max(state.next_file.0, Ordering::Relaxed);

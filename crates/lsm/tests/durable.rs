@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use lsm::executor::ManualExecutor;
-use lsm::{Db, Durability, Options};
+use lsm::{Db, Durability, KeyspaceOptions, Options};
 use std::sync::Arc;
 use vfs::{CrashProfile, Fault, FaultFs, FaultPlan, Fs, MemFs};
 
@@ -60,4 +60,41 @@ fn an_open_after_a_kill_makes_durable_what_it_shows() {
         let (db, _executor) = open(Arc::new(mem.crash(CrashProfile::DropAll, 2)));
         assert_eq!(keys(&db), [0, 1, 2, 3]);
     }
+}
+
+/// A log of several segments, with operations of every kind and size, comes back as it was; damage in it is told.
+#[test]
+fn a_long_log_is_replayed_in_its_order() {
+    let open = |mem: &MemFs| {
+        let options = Options::default().log_segment_bytes(1 << 20).disk_reserve_bytes(0);
+        let builder = Db::builder("/db").fs(Arc::new(mem.clone())).options(options);
+        builder.executor(ManualExecutor::new()).open()
+    };
+    let (mem, large) = (MemFs::new(), vec![9; 300 << 10]);
+    let db = open(&mem).unwrap();
+    let other = db.keyspace("other", KeyspaceOptions::default()).unwrap();
+    for n in 0..20_000u32 {
+        db.put((n % 7000).to_be_bytes(), n.to_be_bytes().repeat(20)).unwrap();
+        match n % 1000 {
+            10 => other.put(n.to_be_bytes(), &large).unwrap(),
+            20 => other.delete_range((n - 10).to_be_bytes()..n.to_be_bytes()).unwrap(),
+            30 => db.delete((n % 7000).to_be_bytes()).unwrap(),
+            _ => {}
+        }
+    }
+    db.sync().unwrap();
+    other.put("last", &large).unwrap();
+    let pairs = |db: &Db| -> Vec<_> { db.iter().map(|pair| pair.unwrap()).collect() };
+    let (expected, killed) = (pairs(&db), mem.crash(CrashProfile::KeepAll, 0));
+    let again = open(&killed.crash(CrashProfile::KeepAll, 0)).unwrap();
+    assert!(again.recovery().records > 20_000);
+    assert!(pairs(&again) == expected, "not what was written");
+    let other = again.open_keyspace("other").unwrap();
+    let keys: Vec<_> = other.iter().map(|pair| pair.unwrap().0).collect();
+    assert_eq!(keys, [b"last"], "the others were deleted");
+    let logs = killed.files().into_iter().map(|(path, _)| path);
+    let log = logs.filter(|path| path.extension().is_some_and(|e| e == "log")).nth(1).unwrap();
+    killed.flip_bit(&log, 600_000, 3).unwrap();
+    let told = open(&killed).map(drop).unwrap_err().to_string();
+    assert!(told.contains(log.to_str().unwrap()), "{told:?}");
 }
