@@ -21,6 +21,8 @@ use vfs::{CrashProfile, MemFs};
 
 /// Writes stay side by side.
 pub(crate) const SIBLINGS: KeyspaceId = KeyspaceId(0);
+/// The last writer wins.
+pub(crate) const LAST: KeyspaceId = KeyspaceId(1);
 const CLUSTER: u64 = 0xc1;
 /// Longer than any test: what nodes do by themselves they do not begin.
 const NEVER_MICROS: u64 = 1 << 50;
@@ -50,12 +52,14 @@ impl Sim {
         network.set_links(Link::near());
         let mut topology = Topology::new(CLUSTER, Ring::new(partitions).expect("a power of two"));
         for id in (1..=count).map(NodeId) {
-            let (address, zone, weight) = (String::new(), "z".to_string(), 1);
-            let add = Change::AddMember { id, address, zone, weight };
-            topology = topology.apply(&add).expect("a new member");
+            let (address, zone) = (String::new(), "z".to_owned());
+            let join = Change::AddMember { id, address, zone, weight: 1 };
+            topology = topology.apply(&join).expect("a new one");
         }
-        let keyspace = topology.create_keyspace("siblings", 3, Mode::Siblings, 16);
-        topology = topology.apply(&keyspace.expect("members")).expect("a new keyspace");
+        for (name, mode) in [("siblings", Mode::Siblings), ("last", Mode::LastWriterWins)] {
+            let create = topology.create_keyspace(name, 3, mode, 16);
+            topology = create.and_then(|create| topology.apply(&create)).expect("enough nodes");
+        }
         let (hosts, actors) = (BTreeMap::new(), Arc::default());
         let topology = Arc::new(topology);
         let mut sim = Sim { runtime, network, topology, hosts, actors, starts: 0 };
@@ -94,6 +98,7 @@ impl Sim {
         let mut options = NodeOptions::new(CLUSTER, id).new_member(new_member).nonce(self.starts);
         options.exchange_micros = NEVER_MICROS;
         options.round_micros = NEVER_MICROS;
+        options.mend_micros = NEVER_MICROS;
         options.hints_bytes_max = 0;
         let node = Node::open(parts, options).expect("it starts");
         self.hosts.insert(id, Host { fs, node: Some(node), jobs });
@@ -102,6 +107,11 @@ impl Sim {
     /// A node by its number.
     pub(crate) fn node(&self, n: u64) -> &Arc<Node> {
         self.hosts[&NodeId(n)].node.as_ref().expect("it runs")
+    }
+
+    /// The disk of a node.
+    pub(crate) fn disk(&self, n: u64) -> &MemFs {
+        &self.hosts[&NodeId(n)].fs
     }
 
     /// Cuts the power of a node, and starts it again with its disk, or with an empty one.
@@ -153,9 +163,20 @@ impl Sim {
             replaces: replaces.clone(),
             after: Stamp::ZERO,
         };
+        self.write_op(n, SIBLINGS, op, owners_min)
+    }
+
+    /// Writes at a node.
+    pub(crate) fn write_op(
+        &self,
+        n: u64,
+        keyspace: KeyspaceId,
+        op: Op,
+        owners_min: usize,
+    ) -> Result<Written, Failure> {
         let options = WriteOptions { owners_min, sloppy: false, timeout_micros: 1_000_000 };
         self.wait(|told| {
-            self.node(n).write(SIBLINGS, vec![op], options, move |mut results| {
+            self.node(n).write(keyspace, vec![op], options, move |mut results| {
                 *told.lock() = results.pop();
             });
         })
@@ -163,9 +184,14 @@ impl Sim {
 
     /// One exchange of a node with another one.
     pub(crate) fn exchange(&self, n: u64, with: u64, key: &str) -> Ended {
+        self.exchange_in(SIBLINGS, n, with, key)
+    }
+
+    /// One exchange of a keyspace.
+    pub(crate) fn exchange_in(&self, keyspace: KeyspaceId, n: u64, with: u64, key: &str) -> Ended {
         let partition = self.partition_of(key);
         self.wait(|told| {
-            self.node(n).exchange(SIBLINGS, partition, NodeId(with), move |_, ended| {
+            self.node(n).exchange(keyspace, partition, NodeId(with), move |_, ended| {
                 *told.lock() = Some(ended);
             });
         })
@@ -173,12 +199,16 @@ impl Sim {
 
     /// What a node has of a key, also if it is not complete.
     pub(crate) fn held(&self, n: u64, key: &str) -> Option<Record> {
+        self.held_or(n, key).expect("it can be read")
+    }
+
+    /// The same, if it can be read.
+    pub(crate) fn held_or(&self, n: u64, key: &str) -> Result<Option<Record>, Failure> {
         let partition = self.partition_of(key);
-        let read = self.node(n).replica().read_any(SIBLINGS, partition, key.as_bytes());
-        read.expect("it can be read")
+        self.node(n).replica().read_any(SIBLINGS, partition, key.as_bytes())
     }
 
     pub(crate) fn partition_of(&self, key: &str) -> Partition {
-        self.topology.ring().partition_of(key.as_bytes())
+        self.topology.partition_of(key.as_bytes())
     }
 }

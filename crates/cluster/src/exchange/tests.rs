@@ -1,8 +1,12 @@
 //! What replicas know of each other's deletes.
 
 use super::Ended;
-use crate::clock::Context;
-use crate::simulation::Sim;
+use crate::clock::{Context, Stamp};
+use crate::codec::message::{Cause, Item, Op};
+use crate::record::Mode;
+use crate::simulation::{LAST, Sim};
+use crate::transport::Failure;
+use base::clock::Clock;
 
 /// A value that nodes 1 and 3 hold, and a delete of it that only node 1 has seen.
 fn deleted_at_one() -> (Sim, crate::clock::Dot) {
@@ -47,4 +51,31 @@ fn a_node_without_its_disk_speaks_for_deletes_again() {
     // It answers reads together with one that has missed the delete.
     let held = sim.held(2, "key").expect("a tombstone");
     assert!(held.is_deleted() && held.context().contains(dot), "{held:?}");
+}
+
+/// The message of a write comes late: an exchange has brought the write before it, and it lost. Its client must not hear that it is there.
+#[test]
+fn a_write_that_lost_before_its_message_came_is_stamped_again() {
+    let sim = Sim::new(3, 1);
+    let op = |value: &str, after| Op {
+        key: "key".into(),
+        value: Some(value.into()),
+        expires_micros: 0,
+        replaces: Context::new(),
+        after,
+    };
+    sim.connect(&[&[1, 2], &[3]]);
+    let ahead = Stamp::at_micros(sim.runtime.wall_micros() + 400_000);
+    let first = sim.write_op(1, LAST, op("first", ahead), 2).expect("two owners");
+    sim.connect(&[&[1], &[2], &[3]]);
+    let second = sim.write_op(3, LAST, op("second", Stamp::ZERO), 1).expect("one owner");
+    assert!(second.stamp < first.stamp, "the clock of its owner is behind");
+    let (replica, partition) = (sim.node(3).replica(), sim.partition_of("key"));
+    let record = replica.read_any(LAST, partition, b"key").expect("healthy").expect("a record");
+    sim.connect(&[&[1, 3], &[2]]);
+    assert!(complete(sim.exchange_in(LAST, 1, 3, "key")));
+    let items = [Item { key: "key".into(), record, made_by: Some(second.dot) }];
+    let late =
+        sim.node(1).replica().apply(LAST, partition, Mode::LastWriterWins, Cause::Write, &items);
+    assert_eq!(late, [Err(Failure::StaleStamp { after: first.stamp })]);
 }
