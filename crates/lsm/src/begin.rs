@@ -25,7 +25,7 @@ impl Engine {
     /// [`Error::SyncFailed`] and damage stop writes.
     #[inline]
     pub(crate) fn begin_writing(self: &Arc<Self>) -> Result<()> {
-        if self.segments.log().is_ok() { Ok(()) } else { self.begin_late() }
+        if self.segments.has_begun() { Ok(()) } else { self.begin_late() }
     }
 
     #[cold]
@@ -53,7 +53,7 @@ impl Engine {
     /// has begun. May be called again after an error, with the same.
     pub(crate) fn begin(&self, recovered: Recovered) -> Result<()> {
         let mut pending = self.segments.preparing();
-        if self.segments.log().is_ok() {
+        if self.segments.has_begun() {
             return Ok(());
         }
         self.own_manifest()?;

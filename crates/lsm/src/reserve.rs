@@ -68,7 +68,7 @@ impl Engine {
 
     /// Removes it, whoever made it: the database is closed, and was written to.
     pub(crate) fn remove_reserve(&self) {
-        if self.options.disk_reserve_bytes > 0 && self.segments.log().is_ok() {
+        if self.options.disk_reserve_bytes > 0 && self.segments.has_begun() {
             drop(self.fs.remove_file(&FileName::Reserve.in_dir(&self.dir)));
         }
     }

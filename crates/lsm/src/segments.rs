@@ -55,6 +55,12 @@ impl Segments {
         self.preparing.lock()
     }
 
+    /// True if there is a log.
+    #[inline]
+    pub(crate) fn has_begun(&self) -> bool {
+        self.log.get().is_some()
+    }
+
     pub(crate) fn start(&self, log: Log, replayed: Vec<ClosedSegment>) {
         self.files.lock().replayed = replayed.into();
         self.log.get_or_init(|| log);
