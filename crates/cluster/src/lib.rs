@@ -38,6 +38,7 @@ pub mod merkle;
 pub mod node;
 pub mod rebalance;
 pub mod record;
+mod repair;
 mod rounds;
 pub mod runtime;
 pub mod seat;

@@ -145,7 +145,6 @@ impl Keyspace {
         }
     }
 
-    #[inline]
     fn write_one(
         &self,
         kind: ValueKind,

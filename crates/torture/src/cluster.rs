@@ -4,10 +4,12 @@
 //! their power and clocks jump; what clients are told is checked as they are told. In the second everything works again, and nobody
 //! helps: all owners must come to hold the same, and that must be what was acknowledged.
 
+mod agreement;
 mod clients;
 mod faults;
 mod history;
 mod moves;
+pub(crate) mod points;
 mod world;
 
 use crate::caught::caught;
@@ -72,7 +74,8 @@ fn run(config: &Config<'_>) -> Result<Report, Failure> {
             Figure::new("calls whose end is unknown", sum(&|d| d.tally.unknown), count),
             Figure::new("power cuts", sum(&|d| d.faults.crashes), count * 2),
             Figure::new("disks lost", sum(&|d| d.faults.wipes), count / 10),
-            Figure::new("disks older than they were", sum(&|d| d.faults.rollbacks), count / 10),
+            Figure::new("disks older than they were", sum(&|d| d.faults.rollbacks), count / 60),
+            Figure::new("bits of tables turned", sum(&|d| d.faults.rots), count / 20),
             Figure::new("cuts of the network", sum(&|d| d.faults.cuts), count * 2),
             Figure::new("nodes that joined", sum(&|d| d.moves.joins), count / 4),
             Figure::new("nodes that left", sum(&|d| d.moves.leaves), count / 4),

@@ -8,7 +8,8 @@
 //! | `corrupt` | every byte of every kind of file, and files as a whole, damaged |
 //! | `fuzz` | the kept inputs of the fuzz targets, and mutations of them |
 //! | `schedule` | thread schedules, drawn and enumerated |
-//! | `cluster` | whole clusters on virtual time: cuts, lost messages, power cuts, wrong clocks |
+//! | `cluster` | whole clusters on virtual time: cuts, lost messages, power cuts, wrong clocks, damage |
+//! | `moves` | a power cut at every n-th step of a move of data |
 //! | `kill` | a real process on a real disk, killed; and a disk that is really full |
 //! | `planted` | known bugs put back one by one: the families above must notice each |
 //!
@@ -245,6 +246,7 @@ pub const FAMILIES: &[Family] = &[
     fuzz::FAMILY,
     schedule::FAMILY,
     cluster::FAMILY,
+    cluster::points::FAMILY,
     kill::FAMILY,
     planted::FAMILY,
 ];

@@ -39,7 +39,7 @@ macro_rules! families {
         )*
     };
 }
-families!(crash fault meta corrupt fuzz cluster kill);
+families!(crash fault meta corrupt fuzz cluster moves kill);
 
 /// These compile programs of their own: `cargo xtask torture schedule planted` runs them.
 mod with_builds {

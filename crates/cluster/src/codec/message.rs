@@ -339,6 +339,8 @@ messages! {
         partition: Partition,
         /// The first key.
         start: Slice,
+        /// The first key behind the end; `None` is the end of the partition.
+        end: Option<Slice>,
         /// Only records that account for dots beyond these; `None`: all records.
         beyond: Option<Context>,
         /// Most bytes of the page; one record is answered whatever its size.

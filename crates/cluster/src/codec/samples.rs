@@ -129,6 +129,7 @@ pub fn requests() -> Vec<Request> {
             keyspace,
             partition,
             start: "a".into(),
+            end: Some("q".into()),
             beyond: Some(context()),
             bytes_max: 1 << 18,
         }

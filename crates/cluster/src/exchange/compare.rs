@@ -95,7 +95,7 @@ impl Replica {
         let source = Scanned { keyspace: &keyspace, partition };
         for _ in 0..STEPS_MAX {
             let mut held = part.hold();
-            let Some(leaf) = held.tree.next_to_count() else { break };
+            let Some(leaf) = held.next_to_count() else { break };
             let (entries, more) = source.some(&leaf, STEP_ENTRIES)?;
             let span = Span { start: leaf.start, end: more.or(leaf.end) };
             held.tree.count(&span, &entries);

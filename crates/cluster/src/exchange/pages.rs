@@ -29,6 +29,7 @@ impl Exchange {
             keyspace: self.keyspace,
             partition: self.partition,
             start,
+            end: None,
             beyond: Some(known.clone()),
             bytes_max: PAGE_BYTES,
         };
@@ -69,7 +70,8 @@ impl Replica {
         let part = self.part(asked.keyspace, asked.partition)?;
         loop {
             let face = part.face();
-            if !face.holes.is_empty() {
+            let span = Span { start: asked.start.clone(), end: asked.end.clone() };
+            if face.holes.iter().any(|hole| hole.within(&span).is_some()) {
                 return Err(Failure::Damaged);
             }
             let page = self.transfer_at(asked, &face.floor.dots)?;
@@ -83,7 +85,13 @@ impl Replica {
     fn transfer_at(&self, asked: &Transfer, floor: &Context) -> Result<Transferred, Failure> {
         let keyspace = self.keyspace(asked.keyspace)?;
         let start = layout::stored_key(asked.partition, &asked.start);
-        let end = layout::range_of(asked.partition).end;
+        let end = match &asked.end {
+            Some(end) => layout::stored_key(asked.partition, end),
+            None => layout::range_of(asked.partition).end,
+        };
+        if start >= end {
+            return Ok(Transferred { items: Vec::new(), next: None });
+        }
         let (mut items, mut bytes) = (Vec::new(), 0);
         for (looked_at, pair) in keyspace.range(start..end).enumerate() {
             let (stored_key, value) = pair.map_err(|error| failure_of(&error))?;

@@ -47,7 +47,8 @@ impl Span {
     }
 
     /// What is in both; `None` if nothing is.
-    pub(super) fn within(&self, other: &Span) -> Option<Span> {
+    #[must_use]
+    pub fn within(&self, other: &Span) -> Option<Span> {
         let start = self.start.clone().max(other.start.clone());
         let end = match (&self.end, &other.end) {
             (Some(a), Some(b)) => Some(a.clone().min(b.clone())),

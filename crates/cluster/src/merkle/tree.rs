@@ -87,13 +87,21 @@ impl Tree {
         }
     }
 
-    /// A leaf that is not counted, or has grown too large: to be scanned, in steps of any size, and [counted](Self::count).
+    /// A leaf that is not counted, or has grown too large: to be scanned, in steps of any size, and [counted](Self::count). Not one that
+    /// `is_left_out`.
     #[must_use]
-    pub fn next_to_count(&self) -> Option<Span> {
+    pub fn next_to_count(&self, is_left_out: &dyn Fn(&Span) -> bool) -> Option<Span> {
         let wants = |sum: &Option<Sum>| sum.is_none_or(|sum| sum.entries > LEAF_ENTRIES_MAX);
-        let start =
-            self.leaves.iter().find(|(_, sum)| wants(sum)).map(|(start, _)| start.clone())?;
-        Some(self.leaf_at(&start))
+        let wanting = self.leaves.iter().filter(|(_, sum)| wants(sum));
+        wanting.map(|(start, _)| self.leaf_at(start)).find(|leaf| !is_left_out(leaf))
+    }
+
+    /// Makes a leaf begin at `bound`, if it lies in one that is not counted.
+    pub fn part_at(&mut self, bound: &Slice) {
+        let leaf = self.leaf_of(bound);
+        if let Some(None) = self.leaves.get(&leaf.start) {
+            self.leaves.entry(bound.clone()).or_insert(None);
+        }
     }
 
     /// Takes in a scan: `entries` are all there are from `span.start` on up to `span.end`. The scan began where a leaf begins, and

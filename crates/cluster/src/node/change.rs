@@ -30,6 +30,8 @@ pub(crate) struct Change<'a> {
 struct Touched {
     before: Option<Record>,
     now: Record,
+    /// Written whatever it is: what is stored cannot be read.
+    anew: bool,
 }
 
 impl<'a> Change<'a> {
@@ -101,10 +103,26 @@ impl<'a> Change<'a> {
             }
             let before = stored?;
             let now = before.clone().unwrap_or_default();
-            self.touched.insert(key.clone(), Touched { before, now });
+            self.touched.insert(key.clone(), Touched { before, now, anew: false });
         }
         let touched = self.touched.get(key);
         Ok(touched.map(|touched| &touched.now).filter(|now| **now != Record::default()))
+    }
+
+    /// What is left of the record of `key` in a hole; nothing if it cannot be read, then it is written anew.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) fn left(&mut self, key: &Slice) -> Result<Record, Failure> {
+        match self.record(key) {
+            Ok(record) => Ok(record.cloned().unwrap_or_default()),
+            Err(Failure::Damaged) => {
+                let touched = Touched { before: None, now: Record::default(), anew: true };
+                self.touched.insert(key.clone(), touched);
+                Ok(Record::default())
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Sets the record of a key that was looked at by [`record`](Self::record); says whether that changes it. What the floor says
@@ -122,11 +140,14 @@ impl<'a> Change<'a> {
     /// # Errors
     /// What the database says; the partition is as it was in memory. With [`Failure::Internal`] it is not known what is stored.
     pub(crate) fn commit(mut self) -> Result<(), Failure> {
-        self.touched.retain(|_, touched| touched.before.as_ref() != Some(&touched.now));
+        let changes = |touched: &Touched| touched.before.as_ref() != Some(&touched.now);
+        self.touched.retain(|_, touched| touched.anew || changes(touched));
         // A record that says nothing is as good as none.
         let floor = self.state.floor.clone();
         let is_stored = |record: &Record| !record.can_go(&floor);
-        self.touched.retain(|_, touched| touched.before.is_some() || is_stored(&touched.now));
+        self.touched.retain(|_, touched| {
+            touched.anew || touched.before.is_some() || is_stored(&touched.now)
+        });
         if self.touched.is_empty() && self.state == self.held.state && self.also.is_none() {
             return Ok(());
         }

@@ -7,11 +7,13 @@
 //! clock                                          the bound below which stamps may be given, u64 LE
 //! peer/ node u64 BE                              the latest start of that node that was recorded here
 //! part/ keyspace u32 BE, partition u32 BE        actor, counter, seen, floor, promised
+//! hole/ keyspace u32 BE, partition u32 BE        ranges that are out of service until they are filled again
 //! ```
 
 use crate::clock::{Actor, Context, Stamp};
 use crate::codec::message::Hello;
 use crate::codec::wire::{Wire, fields};
+use crate::merkle::Span;
 use crate::record::Floor;
 use crate::topology::Topology;
 use base::KeyspaceId;
@@ -124,6 +126,34 @@ impl Meta {
         batch.put_in(&self.keyspace, part_key(keyspace, partition), state.to_bytes());
     }
 
+    /// Ranges of a partition that are out of service.
+    pub(crate) fn holes(&self, keyspace: KeyspaceId, partition: Partition) -> Result<Vec<Span>> {
+        Ok(self.get(&hole_key(keyspace, partition))?.unwrap_or_default())
+    }
+
+    pub(crate) fn set_holes(
+        &self,
+        keyspace: KeyspaceId,
+        partition: Partition,
+        holes: &[Span],
+    ) -> Result<()> {
+        let key = hole_key(keyspace, partition);
+        match holes {
+            [] => self.keyspace.delete_with(key, Durability::Sync),
+            _ => self.keyspace.put_with(key, holes.to_vec().to_bytes(), Durability::Sync),
+        }
+    }
+
+    /// Adds to a write that nothing of a partition is out of service.
+    pub(crate) fn forget_holes(
+        &self,
+        batch: &mut WriteBatch,
+        keyspace: KeyspaceId,
+        partition: Partition,
+    ) {
+        batch.delete_in(&self.keyspace, hole_key(keyspace, partition));
+    }
+
     fn get<T: Wire>(&self, key: &[u8]) -> Result<Option<T>> {
         let decode = |bytes: &[u8]| {
             T::from_bytes(bytes).map_err(|error| {
@@ -153,4 +183,8 @@ fn peer_key(peer: NodeId) -> Vec<u8> {
 
 fn part_key(keyspace: KeyspaceId, partition: Partition) -> Vec<u8> {
     [&b"part/"[..], &keyspace.0.to_be_bytes(), &partition.0.to_be_bytes()].concat()
+}
+
+fn hole_key(keyspace: KeyspaceId, partition: Partition) -> Vec<u8> {
+    [&b"hole/"[..], &keyspace.0.to_be_bytes(), &partition.0.to_be_bytes()].concat()
 }

@@ -14,6 +14,7 @@ mod apply;
 mod change;
 mod follow;
 mod hands;
+mod holes;
 mod idle;
 mod meta;
 mod moving;
@@ -99,6 +100,8 @@ pub struct NodeOptions {
     pub round_micros: u64,
     /// Pause between two batches of hints that are handed over, in microseconds; a batch is up to 64 records. Default 20 ms.
     pub hint_micros: u64,
+    /// Pause between two looks for damage, and between two holes that are filled, in microseconds. Default 1 s.
+    pub mend_micros: u64,
     /// Most bytes of hints that are kept for one owner. Default 64 MiB.
     pub hints_bytes_max: u64,
     /// Failure detection, the same at all members. Default none.
@@ -120,6 +123,7 @@ impl NodeOptions {
             exchange_micros: 50_000,
             round_micros: 500_000,
             hint_micros: 20_000,
+            mend_micros: 1_000_000,
             hints_bytes_max: 64 << 20,
             detector: None,
         }
@@ -182,6 +186,8 @@ pub struct Node {
     /// Numbers of own calls.
     calls: Mutex<Calls>,
     walking: Mutex<Walk>,
+    /// Holes that it began to fill.
+    fills: AtomicU64,
     rounds: Mutex<Rounds>,
     hints: Hints,
     /// Requests of clients that are not answered.
@@ -244,6 +250,7 @@ impl Node {
             served: Mutex::default(),
             calls: Mutex::default(),
             walking: Mutex::default(),
+            fills: AtomicU64::new(0),
             rounds: Mutex::default(),
             hints,
             taken: Arc::default(),
@@ -259,6 +266,7 @@ impl Node {
         node.walk();
         node.hand_over();
         node.lead();
+        node.mend();
         node.look_after_others();
         node.work(|node| node.move_under(Arc::clone(node.view().topology())));
         Ok(node)
@@ -346,6 +354,21 @@ impl Node {
 
     pub(crate) fn round_micros(&self) -> u64 {
         self.options.round_micros
+    }
+
+    pub(crate) fn mend_micros(&self) -> u64 {
+        self.options.mend_micros
+    }
+
+    /// Ascends with each call.
+    pub(crate) fn next_turn(&self) -> u64 {
+        self.fills.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Ranges of partitions that are out of service here, since something of them could not be read.
+    #[must_use]
+    pub fn holes(&self) -> usize {
+        self.replica.holes().len()
     }
 
     pub(crate) fn hints(&self) -> &Hints {

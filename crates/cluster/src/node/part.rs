@@ -41,10 +41,14 @@ pub(crate) struct Face {
 }
 
 impl Part {
-    pub(crate) fn new(state: PartState, tree: Tree) -> Part {
-        let face =
-            Face { actor: state.actor, floor: Arc::new(state.floor.clone()), holes: Arc::from([]) };
-        let held = Held { state, tree, holes: Vec::new(), compared: BTreeSet::new() };
+    pub(crate) fn new(state: PartState, mut tree: Tree, holes: Vec<Span>) -> Part {
+        holes.iter().for_each(|hole| tree.forget(hole));
+        let face = Face {
+            actor: state.actor,
+            floor: Arc::new(state.floor.clone()),
+            holes: holes.clone().into(),
+        };
+        let held = Held { state, tree, holes, compared: BTreeSet::new() };
         Part { held: Mutex::new(held), face: leaf::Mutex::new(face) }
     }
 
@@ -81,10 +85,36 @@ impl Held {
             return;
         }
         let end = [key, &[0]].concat();
-        let span = Span { start: key.into(), end: Some(end.into()) };
+        self.open_hole(Span { start: key.into(), end: Some(end.into()) });
+    }
+
+    /// Takes a range out of service. Holes that touch become one.
+    pub(crate) fn open_hole(&mut self, mut span: Span) {
         self.tree.forget(&span);
-        self.holes.push(span);
-        self.holes.sort_by(|a, b| a.start.cmp(&b.start));
+        let touches = |hole: &Span| {
+            let before = hole.end.as_ref().is_some_and(|end| *end < span.start);
+            let behind = span.end.as_ref().is_some_and(|end| *end < hole.start);
+            !before && !behind
+        };
+        let (joined, mut apart): (Vec<Span>, Vec<Span>) =
+            std::mem::take(&mut self.holes).into_iter().partition(touches);
+        for hole in joined {
+            span.start = span.start.min(hole.start);
+            span.end = span.end.zip(hole.end).map(|(a, b)| a.max(b));
+        }
+        apart.push(span);
+        apart.sort_by(|a, b| a.start.cmp(&b.start));
+        self.holes = apart;
+    }
+
+    /// The next leaf to count, without what lies in holes; `None` if all is counted that can be.
+    pub(crate) fn next_to_count(&mut self) -> Option<Span> {
+        for hole in self.holes.clone() {
+            self.tree.part_at(&hole.start);
+            hole.end.iter().for_each(|end| self.tree.part_at(end));
+        }
+        let holes = &self.holes;
+        self.tree.next_to_count(&|leaf| holes.iter().any(|hole| hole.contains(&leaf.start)))
     }
 }
 

@@ -156,23 +156,30 @@ impl Replica {
             return Ok(Arc::clone(part));
         }
         let stored = self.meta.part(id, partition).map_err(|error| failure_of(&error))?;
+        let holes = self.meta.holes(id, partition).map_err(|error| failure_of(&error))?;
         let part = match stored {
             Some(mut state) => {
                 if planted::is(81) {
                     state.counter = state.counter.saturating_sub(3);
                 }
-                Part::new(state, Tree::uncounted())
+                Part::new(state, Tree::uncounted(), holes)
             }
             None => {
                 let identity = self.identity.lock();
                 // No actor makes dots under number 0: such a replica is complete for nobody.
                 let actor = if identity.first { identity.actor } else { Actor(0) };
-                Part::new(PartState::empty(actor), Tree::empty())
+                Part::new(PartState::empty(actor), Tree::empty(), holes)
             }
         };
         let part = Arc::new(part);
         parts.insert((id, partition), Arc::clone(&part));
         Ok(part)
+    }
+
+    /// Partitions that were used since the start.
+    pub(super) fn parts_used(&self) -> Vec<((KeyspaceId, Partition), Arc<Part>)> {
+        let parts = self.parts.lock();
+        parts.iter().map(|(place, part)| (*place, Arc::clone(part))).collect()
     }
 
     /// True if all that the node ever took in is in the partition, as far as it knows.

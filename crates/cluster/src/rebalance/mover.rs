@@ -3,6 +3,7 @@
 use super::duty::{Duty, duty};
 use super::record::{Cursor, MoveRecord, MoveReport, Moving, Report};
 use crate::topology::{Role, Stage, Topology};
+use base::planted;
 use ring::{Epoch, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -243,6 +244,13 @@ impl Mover {
                 Some(Task { state: State::Dropping(None), duty, record, since, not_before: 0 })
             });
         }
+        let gives = owners.handovers().iter().any(|handover| handover.from == Some(self.node));
+        if planted::is(95) && gives && placement.step(moving.partition)?.stage == Some(Stage::Joint)
+        {
+            let (duty, record) = (Duty::none(), MoveRecord::default());
+            let state = State::Dropping(None);
+            return Some(Task { state, duty, record, since, not_before: 0 });
+        }
         let duty = duty(topology, moving, self.node)?;
         if let Some(old) = old.filter(|old| old.since == since && old.duty == duty) {
             return Some(old);
@@ -254,6 +262,7 @@ impl Mover {
             Stage::Copying if duty.copy_from.is_empty() || record.copied => State::Copied,
             Stage::Copying => State::Copying { source: 0, under_way: None },
             _ if record.caught_up == Some(since) => State::Ready,
+            _ if planted::is(94) => State::Fencing { left: Vec::new(), under_way: None },
             _ => State::Fencing { left: duty.catch_up_with.clone(), under_way: None },
         };
         Some(Task { state, duty, record, since, not_before: 0 })

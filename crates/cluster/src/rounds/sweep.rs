@@ -52,6 +52,9 @@ impl Replica {
                 next = Some(Slice::copy_from(key));
                 break;
             }
+            if change.is_hole(key) {
+                continue;
+            }
             let record = Record::decode(&value).map_err(|_| Failure::Damaged)?;
             let mut stripped = record.clone();
             stripped.strip(&change.state.floor.dots);

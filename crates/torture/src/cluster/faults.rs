@@ -13,6 +13,7 @@ pub(super) struct Tally {
     pub(super) cuts: u64,
     pub(super) wipes: u64,
     pub(super) rollbacks: u64,
+    pub(super) rots: u64,
 }
 
 /// Breaks things and mends them.
@@ -35,7 +36,7 @@ impl Faults {
         }
         let count = world.hosts.len();
         let at = below(&mut self.rng, count);
-        match self.rng.below(14) {
+        match self.rng.below(15) {
             0 | 1 => self.split(world),
             2 => self.cut_some(world),
             3 => self.isolate(world, at),
@@ -46,6 +47,7 @@ impl Faults {
             10 => (0..count).try_for_each(|at| world.start(at))?,
             11 => self.set_clock(world, at),
             12 => world.back_up(at),
+            13 => return self.rot(world, at),
             _ => return self.lose_disk(world, at),
         }
         Ok(None)
@@ -97,6 +99,17 @@ impl Faults {
             false => self.tally.wipes += 1,
         }
         Ok(Some(left))
+    }
+
+    /// A bit of a table is wrong. What was in the block with it alone is lost.
+    fn rot(&mut self, world: &mut World, at: usize) -> Result<Option<Left>, String> {
+        if !self.disks || !world.is_whole() {
+            return Ok(None);
+        }
+        let left = world.left_without(at)?;
+        let rotten = world.rot(at)?;
+        self.tally.rots += u64::from(rotten);
+        Ok(rotten.then_some(left))
     }
 
     /// Half a second of error always, an hour sometimes.

@@ -1,11 +1,12 @@
 //! Nodes on disks in memory, a network that breaks, virtual time: all of it from one seed.
 
+use super::agreement::Agreement;
 use super::history::Left;
 use base::Slice;
 use base::clock::Clock;
 use base::rng::Rng;
 use cluster::clock::Actor;
-use cluster::consensus::{Consensus, Proposal, SingleCopy};
+use cluster::consensus::Proposal;
 use cluster::layout;
 use cluster::node::{Node, NodeOptions, Parts, View};
 use cluster::rebalance::DriverOptions;
@@ -19,10 +20,16 @@ use lsm::executor::ManualExecutor;
 use lsm::{Db, KeyspaceOptions, Leveled, Options};
 use ring::Member;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
-use vfs::{CrashProfile, MemFs};
+use vfs::{CrashProfile, FaultFs, MemFs};
+
+/// Where the `n`th machine stands.
+pub(super) fn zone(n: u64) -> &'static str {
+    ["north", "south", "west"][n as usize % 3]
+}
 
 /// A number below `n`.
 pub(super) fn below(rng: &mut Rng, n: usize) -> usize {
@@ -46,17 +53,19 @@ pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) hosts: Vec<Host>,
     actors: Arc<AtomicU64>,
-    agreement: Arc<SingleCopy>,
+    agreement: Agreement,
     /// What drives jobs.
     seat: Option<Arc<Seat>>,
-    /// Background work of the database of the agreement.
-    _jobs: Arc<ManualExecutor>,
 }
 
 /// A machine: its disk, and its node while that runs.
 pub(super) struct Host {
     pub(super) id: NodeId,
     fs: MemFs,
+    /// What its node writes through.
+    disk: FaultFs,
+    /// A table with a wrong bit.
+    rotten: Option<PathBuf>,
     /// The disk as it was once, and the session that it was in.
     backup: Option<(MemFs, u64)>,
     pub(super) node: Option<Arc<Node>>,
@@ -83,17 +92,15 @@ impl World {
             Limits::default(),
         );
         network.set_links(Link::near());
-        let zone = |n: u64| ["north", "south", "west"][n as usize % 3];
         let members: Vec<Member> = (1..=nodes).map(|n| Member::new(n, 1, zone(n))).collect();
         let topology = topology(&members, replicas as u8).map_err(|e| e.to_string())?;
         let topology = Arc::new(topology);
-        let (agreement, jobs) = agreement(&runtime, Topology::clone(&topology), rng.next_u64())?;
+        let agreement = Agreement::new(&runtime, Arc::clone(&topology), rng.next_u64())?;
         let host = |member: &Member| Host::new(member.id);
         let hosts = members.iter().map(host).collect();
         let actors = Arc::new(AtomicU64::new(0));
         let seat = None;
-        let mut world =
-            World { runtime, network, rng, hosts, actors, agreement, seat, _jobs: jobs };
+        let mut world = World { runtime, network, rng, hosts, actors, agreement, seat };
         for at in 0..world.hosts.len() {
             let skew = world.rng.below(1_000_000) as i64 - 500_000;
             world.hosts[at].skew.store(skew, Ordering::Relaxed);
@@ -116,14 +123,21 @@ impl World {
 
     /// Drives jobs from now on, whatever did so before.
     pub(super) fn drive(&mut self) -> Result<(), String> {
+        self.drive_every(DriverOptions::default().poll_micros)
+    }
+
+    /// The same; nodes are asked so often how far they are.
+    pub(super) fn drive_every(&mut self, poll_micros: u64) -> Result<(), String> {
         if let Some(seat) = self.seat.take() {
             seat.stop();
         }
+        let Some(copy) = self.agreement.copy() else { return Ok(()) };
         let parts = SeatParts {
             runtime: Arc::clone(&self.runtime) as _,
             transport: Arc::clone(&self.network) as _,
-            consensus: Arc::clone(&self.agreement) as _,
+            consensus: Arc::clone(copy) as _,
             driver: DriverOptions {
+                poll_micros,
                 bytes_per_second: 0,
                 give_up_after_micros: None,
                 ..DriverOptions::default()
@@ -139,7 +153,7 @@ impl World {
     pub(super) fn propose(&self, change: Change) {
         let (node, expected) = (NodeId(0), self.agreed().epoch());
         let id = ProposalId { node, number: expected.0 };
-        self.agreement.propose(Proposal { id, expected, change }, Box::new(drop));
+        self.agreement.propose(Proposal { id, expected, change });
     }
 
     /// A machine joins. It starts once it is a member.
@@ -147,7 +161,7 @@ impl World {
         let id = NodeId(self.hosts.len() as u64 + 1);
         let (address, zone) = (String::new(), "north".to_string());
         self.propose(Change::AddMember { id, address, zone, weight: 1 });
-        let agreement = Arc::clone(&self.agreement);
+        let agreement = &self.agreement;
         self.runtime.run_until(1_000_000, &mut || agreement.known().member(id).is_some());
         let topology = self.agreed();
         if topology.member(id).is_none() {
@@ -180,12 +194,13 @@ impl World {
         let (seed, topology) = (self.rng.next_u64(), self.agreed());
         let host = &mut self.hosts[at];
         host.starts += 1;
+        host.disk = FaultFs::over_mem(host.fs.clone());
         let runtime =
             Arc::new(Skewed { inner: Arc::clone(&self.runtime), skew: Arc::clone(&host.skew) });
         let jobs = ManualExecutor::new();
         let db = Db::builder("/node")
             .options(options())
-            .fs(Arc::new(host.fs.clone()))
+            .fs(Arc::new(host.disk.clone()))
             .clock(Arc::clone(&runtime) as Arc<dyn Clock>)
             .executor(Arc::clone(&jobs) as _)
             .seed(seed)
@@ -219,11 +234,49 @@ impl World {
             CrashProfile::Random50,
         ][below(&mut self.rng, 6)];
         let seed = self.rng.next_u64();
+        self.crash_as(at, profile, seed);
+    }
+
+    /// Cuts the power of a machine, which leaves its disk like this.
+    fn crash_as(&mut self, at: usize, profile: CrashProfile, seed: u64) {
         let host = &mut self.hosts[at];
         if let Some(node) = host.node.take() {
             node.stop();
             host.jobs = None;
             host.fs = host.fs.crash(profile, seed);
+        }
+    }
+
+    // ---- the machine of a node, or the one of the agreement and the seat ----
+
+    /// The disk of a machine, while it runs.
+    pub(super) fn disk(&self, of: Option<NodeId>) -> FaultFs {
+        let host = of.and_then(|id| self.hosts.iter().find(|host| host.id == id));
+        host.map_or(&self.agreement.disk, |host| &host.disk).clone()
+    }
+
+    /// Cuts the power of a machine.
+    pub(super) fn cut_power(&mut self, of: Option<NodeId>, profile: CrashProfile, seed: u64) {
+        match of {
+            Some(id) => {
+                let at = self.hosts.iter().position(|host| host.id == id);
+                at.into_iter().for_each(|at| self.crash_as(at, profile, seed));
+            }
+            None => {
+                self.seat.take().iter().for_each(|seat| seat.stop());
+                self.agreement.crash(profile, seed);
+            }
+        }
+    }
+
+    /// Starts a machine again.
+    pub(super) fn restart(&mut self, of: Option<NodeId>, poll_micros: u64) -> Result<(), String> {
+        match of {
+            Some(id) => {
+                let at = self.hosts.iter().position(|host| host.id == id);
+                at.into_iter().try_for_each(|at| self.start(at))
+            }
+            None => self.agreement.start().and_then(|()| self.drive_every(poll_micros)),
         }
     }
 
@@ -252,21 +305,56 @@ impl World {
         self.start(at).map(|()| restored)
     }
 
+    /// One bit of a table with records turns round, and a scrub notices. False if no table could be found.
+    pub(super) fn rot(&mut self, at: usize) -> Result<bool, String> {
+        let (turn, bit) = (self.rng.next_u64(), self.rng.below(8) as u32);
+        let host = &mut self.hosts[at];
+        let Some(node) = &host.node else { return Ok(false) };
+        let mut tables = host.fs.files();
+        tables.retain(|(path, len)| path.extension().is_some_and(|e| e == "sst") && *len > 0);
+        let Some((path, len)) = tables.get(turn as usize % tables.len().max(1)) else {
+            return Ok(false);
+        };
+        let offset = (turn >> 32) % len;
+        host.fs.flip_bit(path, offset, bit).map_err(|error| error.to_string())?;
+        let found = node.db().verify().is_err_and(|error| error.is_corruption());
+        let of_records = |place: &lsm::DamagedPlace| {
+            place.path == *path
+                && place.keyspace.as_ref().is_some_and(|name| name.starts_with("k-"))
+        };
+        let rotten = found && node.db().damage().iter().any(of_records);
+        if rotten {
+            host.rotten = Some(path.clone());
+        } else {
+            // What a node knows of itself cannot be brought back by others: that would be a disk that is lost.
+            host.fs.flip_bit(path, offset, bit).map_err(|error| error.to_string())?;
+        }
+        Ok(rotten)
+    }
+
     /// True if all machines run and hold all that they should: then one may lose its disk without loss.
     pub(super) fn is_whole(&self) -> bool {
         let is_whole = |host: &Host| {
-            host.node.as_ref().is_some_and(|node| node.is_ready() && node.incomplete() == 0)
+            let rotten = host.rotten.as_ref();
+            let is_rotten = rotten.is_some_and(|path| host.fs.read_file(path).is_ok());
+            let whole =
+                |node: &Arc<Node>| node.is_ready() && node.incomplete() == 0 && node.holes() == 0;
+            !is_rotten && host.node.as_ref().is_some_and(whole)
         };
         self.hosts.iter().all(is_whole)
     }
 
-    /// What all others have on their disks.
+    /// What all others have on their disks that own it.
     pub(super) fn left_without(&self, lost: usize) -> Result<Left, String> {
-        let mut left = Left::new();
+        let (mut left, view) = (Left::new(), self.view());
         for (at, host) in self.hosts.iter().enumerate() {
             let Some(node) = host.node.as_ref().filter(|_| at != lost) else { continue };
             for id in [SIBLINGS, LAST] {
                 for (key, record) in records(node.db(), id).map_err(|error| error.to_string())? {
+                    let partition = view.ring().partition_of(&key);
+                    if !view.is_owner(host.id, id, partition) {
+                        continue;
+                    }
                     let versions = record.versions().iter().map(|version| version.dot);
                     let known = record.context().union(&versions.collect());
                     let (dots, stamp) = left.entry((id, key)).or_default();
@@ -309,6 +397,8 @@ impl Host {
         Host {
             id,
             fs: MemFs::new(),
+            disk: FaultFs::over_mem(MemFs::new()),
+            rotten: None,
             backup: None,
             node: None,
             skew: Arc::default(),
@@ -316,26 +406,6 @@ impl Host {
             starts: 0,
         }
     }
-}
-
-/// Where the topology is agreed on: a disk that does not fail.
-fn agreement(
-    runtime: &Arc<SimRuntime>,
-    first: Topology,
-    seed: u64,
-) -> Result<(Arc<SingleCopy>, Arc<ManualExecutor>), String> {
-    let jobs = ManualExecutor::new();
-    let db = Db::builder("/agreement")
-        .options(options())
-        .fs(Arc::new(MemFs::new()))
-        .clock(Arc::clone(runtime) as Arc<dyn Clock>)
-        .executor(Arc::clone(&jobs) as _)
-        .seed(seed)
-        .open()
-        .map_err(|error| format!("the agreement does not open: {error}"))?;
-    run_jobs(runtime, &jobs);
-    let copy = SingleCopy::open(db, Arc::clone(runtime) as _, || first);
-    Ok((copy.map_err(|error| error.to_string())?, jobs))
 }
 
 /// Members and two keyspaces.
@@ -354,7 +424,7 @@ fn topology(members: &[Member], replicas: u8) -> Result<Topology, Refusal> {
 }
 
 /// Small enough that a few hundred writes flush and compact.
-fn options() -> Options {
+pub(super) fn options() -> Options {
     let leveled = Leveled {
         l0_trigger: 2,
         base_bytes: 16 << 10,
@@ -390,7 +460,7 @@ fn records(db: &Db, id: KeyspaceId) -> lsm::Result<Vec<(Slice, Record)>> {
 }
 
 /// Gives the background work of a database its turn, again and again while the database is there.
-fn run_jobs(runtime: &Arc<SimRuntime>, jobs: &Arc<ManualExecutor>) {
+pub(super) fn run_jobs(runtime: &Arc<SimRuntime>, jobs: &Arc<ManualExecutor>) {
     let (again, weak) = (Arc::clone(runtime), Arc::downgrade(jobs));
     let turn: Task = Box::new(move || {
         if let Some(jobs) = weak.upgrade() {

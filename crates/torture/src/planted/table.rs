@@ -253,6 +253,11 @@ pub const TABLE: &[Planted] = &[
     ),
     bug(91, &[69], ("cluster", 1, None), "a write counts one owner too many"),
     bug(93, &[75], ("cluster", 24, None), "what the floor says is left out of what an owner sends"),
+    bug(94, &[71], ("moves", 1, None), "a partition is flipped without the exchange before it"),
+    bug(95, &[82], ("moves", 1, None), "the source deletes its copy before the flip"),
+    bug(96, &[74, 78], ("moves", 1, None), "a source that hands over counts without its receiver"),
+    bug(97, &[75], ("cluster", 1, None), "what was deleted is known by hearsay alone"),
+    bug(98, &[69], ("cluster", 1, None), "a damaged range is served before it is filled again"),
 ];
 
 #[cfg(test)]
