@@ -68,11 +68,12 @@ impl Engine {
                 wal::make_durable(&*self.fs, &self.dir, &not_closed, replayed.synced)?;
             }
         }
-        let first = self.first_segment(&mut pending)?;
         let (db_id, start) = {
             let state = &self.manifest.lock().state;
             (state.db_id, Lsn(replayed.next.0.max(state.next_lsn)))
         };
+        self.free_unused(&replayed.unused, start)?;
+        let first = self.first_segment(&mut pending)?;
         let edit = VersionEdit {
             last_seq: Some(last_seq),
             next_lsn: Some(start.0),
@@ -116,6 +117,23 @@ impl Engine {
         let listed = &self.manifest.lock().state.segments;
         let is_closed = |s: &ClosedSegment| listed.get(&s.num).is_some_and(|l| l.closed.is_some());
         segments.iter().filter(|s| !is_closed(s)).copied().collect()
+    }
+
+    /// Takes a segment that was prepared and never written out of the manifest, so that its file can be the first of the new
+    /// log: an edit is cheaper than to make one file of that size and delete another.
+    fn free_unused(&self, unused: &[FileNum], next: Lsn) -> Result<()> {
+        let usual = self.options.log_segment_bytes;
+        let is_usual = |num: &&FileNum| {
+            let path = FileName::Segment(**num).in_dir(&self.dir);
+            self.fs.metadata(&path).is_ok_and(|found| found.len == usual)
+        };
+        let Some(&num) = unused.iter().find(is_usual) else { return Ok(()) };
+        let (removed, next_lsn) = (vec![num], Some(next.0));
+        let edit = VersionEdit { segments_removed: removed, next_lsn, ..VersionEdit::default() };
+        self.apply_edit(&edit, |_| {})?;
+        base::probe!("unused segment becomes the first");
+        self.segments.reuse(num);
+        Ok(())
     }
 
     fn first_segment(&self, pending: &mut Option<PreparedSegment>) -> Result<PreparedSegment> {

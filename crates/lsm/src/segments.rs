@@ -50,6 +50,11 @@ impl Segments {
         self.log.get().ok_or(Error::ReadOnly)
     }
 
+    /// Keeps the file of a segment that the manifest does not list any more for the next one.
+    pub(crate) fn reuse(&self, num: FileNum) {
+        self.files.lock().recycled.push(num);
+    }
+
     /// Held while a segment is prepared; holds one that may be listed all the same.
     pub(crate) fn preparing(&self) -> MutexGuard<'_, Option<PreparedSegment>> {
         self.preparing.lock()

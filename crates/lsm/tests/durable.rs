@@ -98,3 +98,34 @@ fn a_long_log_is_replayed_in_its_order() {
     let told = open(&killed).map(drop).unwrap_err().to_string();
     assert!(told.contains(log.to_str().unwrap()), "{told:?}");
 }
+
+/// The segment that stood ready when the process was killed is the first of the next log, under another number. Wherever a power
+/// cut stops that, everything is there.
+#[test]
+fn a_segment_that_was_never_used_is_used_by_the_next_log() {
+    let mem = MemFs::new();
+    let (db, executor) = open(Arc::new(mem.clone()));
+    db.put_with([1], "v", Durability::Sync).unwrap();
+    executor.run_all();
+    let logs = |mem: &MemFs| -> Vec<String> {
+        let names = mem.files().into_iter().map(|(path, _)| path.display().to_string());
+        names.filter(|name| name.ends_with(".log")).collect()
+    };
+    let killed = mem.crash(CrashProfile::KeepAll, 0);
+    let before = logs(&killed);
+    assert_eq!(before.len(), 2, "the current one and the spare");
+    killed.start_recording();
+    let (db, _executor) = open(Arc::new(killed.clone()));
+    let after = logs(&killed);
+    assert!(after.len() == 2 && after[0] == before[0] && after[1] > before[1], "{after:?}");
+    db.put_with([2], "v", Durability::Sync).unwrap();
+    assert_eq!(keys(&db), [1, 2]);
+    for snapshot in killed.take_history() {
+        for profile in [CrashProfile::DropAll, CrashProfile::Strict, CrashProfile::Random50] {
+            let (cut, _executor) = open(Arc::new(snapshot.crash(profile, 1)));
+            assert_eq!(keys(&cut)[0], 1, "{:?} {profile:?}", snapshot.op());
+            cut.put_with([3], "v", Durability::Sync).unwrap();
+            cut.close().unwrap();
+        }
+    }
+}

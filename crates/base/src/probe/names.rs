@@ -120,6 +120,7 @@ pub const ALL: &[&str] = &[
     "two compactions under way",
     "two keys of a memtable share a tag",
     "two readers of one moment",
+    "unused segment becomes the first",
     "value and range tombstone in one source",
     "version dropped under a range tombstone",
     "versions of a key in two blocks",
