@@ -86,6 +86,7 @@ impl CommitQueue {
 
     /// Makes `last_seq` visible, now or once the log is synced to `synced`. Under the commit lock, so that the
     /// queue is in commit order.
+    #[inline]
     fn enqueue(&self, write: Unpublished, durable: Lsn) {
         let mut waiting = self.unpublished.lock();
         if (waiting.is_empty() && write.synced <= durable) || base::planted::is(38) {
@@ -389,6 +390,7 @@ impl Engine {
 }
 
 /// Inserts the operations of `payload`, logged at `start`, into the memtables; returns the last sequence number.
+#[inline]
 fn insert(
     payload: &Payload<'_>,
     commit: &CommitState,

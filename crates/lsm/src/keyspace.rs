@@ -145,6 +145,7 @@ impl Keyspace {
         }
     }
 
+    #[inline]
     fn write_one(
         &self,
         kind: ValueKind,

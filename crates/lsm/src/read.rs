@@ -84,7 +84,7 @@ impl Engine {
         // View before sequence number: see `iter::SourceOf::new`.
         let view = tree.view();
         let seq = snapshot.unwrap_or_else(|| self.visible());
-        for mem in view.memtables() {
+        for mem in view.memtables().filter(|mem| !mem.table.is_empty()) {
             let entry = mem.table.get(hash, key, seq);
             let tombstone = mem.table.covering_tombstone(key, seq);
             if entry.is_none() && tombstone.is_none() {
