@@ -49,7 +49,7 @@ struct Done {
 }
 
 fn run(config: &Config<'_>) -> Result<Report, Failure> {
-    let seeds = config.seeds(config.size.pick(60, 1_500, 9_000));
+    let seeds = config.seeds(config.size.pick(60, 1_000, 9_000));
     let twice = config.size.pick(2, 10, 200);
     let done = pool::share(NAME, config, &seeds, |&seed| {
         let failed = |detail| Failure::new(NAME, config, seed, None, detail);

@@ -234,6 +234,8 @@ impl Point {
                 back_at = None;
             }
             if back_at.is_none() && world.is_settled() {
+                // The point may lie behind the end of the job.
+                disk.clear();
                 return Ok(was_cut && self.after.is_some());
             }
             if now > end {
