@@ -152,10 +152,13 @@ fn watch(rebalance: &Rebalance) -> Result<(), Error> {
     Ok(())
 }
 
+/// Times in milliseconds, and what was written last to each key.
+type Seen = (Vec<f64>, BTreeMap<String, u64>);
+
 /// Writes and reads its own keys all the time, and notes how long that takes.
 struct Client {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<(Vec<f64>, BTreeMap<String, u64>), Error>>,
+    thread: JoinHandle<Result<Seen, Error>>,
 }
 
 /// How long operations took, in milliseconds.
