@@ -22,7 +22,7 @@ use crate::merkle::{Search, Span};
 use crate::node::{Node, View};
 use crate::record::{Mode, Record};
 use crate::transport::{Detail, Failure};
-use base::{KeyspaceId, Slice, planted};
+use base::{KeyspaceId, Slice};
 use ring::{Epoch, NodeId, Partition};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -223,7 +223,7 @@ impl Exchange {
             return self.end(node, Ended::Partial);
         }
         // Where the last writer wins a delete is stored like a value, and compared like one.
-        if self.brought || self.mode == Mode::LastWriterWins || planted::is(97) {
+        if self.brought || self.mode == Mode::LastWriterWins {
             return self.finish(node);
         }
         self.brought = true;

@@ -13,6 +13,7 @@ use base::clock::Clock;
 use base::rng::Rng;
 use cluster::NodeId;
 use cluster::topology::{Change, MemberState, Topology};
+use cluster::transport::Link;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use vfs::{CrashProfile, Fault, FaultFs, FaultPlan, OpKind};
@@ -78,6 +79,8 @@ struct Point {
     /// Which of the nine kinds of job and machine.
     combination: u64,
     profile: CrashProfile,
+    /// Messages are lost, doubled and late while the job goes on, so receivers miss some of what is written.
+    is_lossy: bool,
     /// Changes of its disk since the job began that still succeed; `None`: all.
     after: Option<u64>,
 }
@@ -123,9 +126,11 @@ impl Point {
             victim: VICTIMS[(combination % 3) as usize],
             combination,
             profile: PROFILES[(at % 4) as usize],
+            is_lossy: at % 3 == 1,
             after: None,
         };
-        let all = point.changes()?;
+        // In a run without any trouble.
+        let all = Point { is_lossy: false, ..point }.changes()?;
         Ok(Point { after: Some(at * all / count.div_ceil(COMBINATIONS)), ..point })
     }
 
@@ -148,6 +153,9 @@ impl Point {
         self.begin(&mut world, &mut clients)?;
         let victim = self.victim(&world.agreed())?;
         let changes = self.arm(&world.disk(victim));
+        if self.is_lossy {
+            world.network.set_links(Link::bad());
+        }
         let was_cut = self.work(&mut world, &mut clients, victim)?;
         world.heal()?;
         while clients.busy() {
