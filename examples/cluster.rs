@@ -18,6 +18,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const SONGS: usize = 50;
+/// Threads of the client.
+const THREADS: usize = 4;
 /// How long a job may take, in microseconds.
 const PATIENCE_MICROS: u64 = 600_000_000;
 
@@ -152,13 +154,13 @@ fn watch(rebalance: &Rebalance) -> Result<(), Error> {
     Ok(())
 }
 
-/// Times in milliseconds, and what was written last to each key.
-type Seen = (Vec<f64>, BTreeMap<String, u64>);
+/// How long operations took, and what was written last under each key.
+type Done = Result<(Vec<f64>, BTreeMap<String, u64>), Error>;
 
-/// Writes and reads its own keys all the time, and notes how long that takes.
+/// Threads that write and read their own keys all the time, and note how long that takes.
 struct Client {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<Seen, Error>>,
+    threads: Vec<JoinHandle<Done>>,
 }
 
 /// How long operations took, in milliseconds.
@@ -178,36 +180,42 @@ impl std::fmt::Display for Times {
 impl Client {
     fn start(store: &Cluster) -> Client {
         let stop = Arc::new(AtomicBool::new(false));
-        let (store, stopped) = (store.clone(), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || {
-            let (mut times, mut last, mut n) = (Vec::new(), BTreeMap::new(), 0u64);
-            while !stopped.load(Ordering::SeqCst) {
-                let key = format!("client:{:03}", n % 500);
-                let begun = Instant::now();
-                store.put(&key, n.to_string())?;
-                times.push(begun.elapsed().as_secs_f64() * 1e3);
-                let begun = Instant::now();
-                let found = store.get(&key)?;
-                times.push(begun.elapsed().as_secs_f64() * 1e3);
-                assert_eq!(found.siblings(), [&*n.to_string()], "a read sees the write before it");
-                last.insert(key, n);
-                n += 1;
-            }
-            Ok((times, last))
-        });
-        Client { stop, thread }
+        let thread = |number| {
+            let (store, stopped) = (store.clone(), Arc::clone(&stop));
+            std::thread::spawn(move || Client::run(&store, number, &stopped))
+        };
+        let threads = (0..THREADS).map(thread).collect();
+        Client { stop, threads }
+    }
+
+    fn run(store: &Cluster, thread: usize, stopped: &AtomicBool) -> Done {
+        let (mut times, mut last, mut n) = (Vec::new(), BTreeMap::new(), 0u64);
+        while !stopped.load(Ordering::SeqCst) {
+            let key = format!("client:{thread}:{:03}", n % 500);
+            let begun = Instant::now();
+            store.put(&key, n.to_string())?;
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+            let begun = Instant::now();
+            let found = store.get(&key)?;
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+            assert_eq!(found.siblings(), [&*n.to_string()], "a read sees the write before it");
+            last.insert(key, n);
+            n += 1;
+        }
+        Ok((times, last))
     }
 
     /// Ends the client; all that it was told is written must be there.
     fn end(self, store: &Cluster) -> Result<Times, Box<dyn std::error::Error>> {
         self.stop.store(true, Ordering::SeqCst);
-        let (mut times, last) = self.thread.join().map_err(|_| "the client panicked")??;
-        for (key, n) in last {
-            assert_eq!(
-                store.get(&key)?.siblings(),
-                [&*n.to_string()],
-                "nothing acknowledged is lost"
-            );
+        let mut times = Vec::new();
+        for thread in self.threads {
+            let (took, last) = thread.join().map_err(|_| "the client panicked")??;
+            times.extend(took);
+            for (key, n) in last {
+                let found = store.get(&key)?;
+                assert_eq!(found.siblings(), [&*n.to_string()], "nothing acknowledged is lost");
+            }
         }
         times.sort_by(f64::total_cmp);
         let at =

@@ -7,16 +7,15 @@
 use crate::codec::message::{Answer, Pong, Report as Ask, Reported, Request, TopologyIs};
 use crate::consensus::{Consensus, Proposal, ProposeError, WatchId};
 use crate::membership::{Config, Effect, Gossip, Peer};
-use crate::rebalance::{Driver, DriverEffect, DriverEvent, DriverOptions, Moving, Report};
+use crate::rebalance::{Driver, DriverEffect, DriverEvent, DriverOptions};
 use crate::runtime::Runtime;
-use crate::topology::{Change, JobId, ProposalId};
+use crate::topology::{Change, ProposalId};
 use crate::transport::{Call, Failure, Incoming, NotUnderstood, Responder, Service, Transport};
 use base::Slice;
 use base::rng::Rng;
 use base::sync::Mutex;
 use base::sync::atomic::{AtomicBool, Ordering};
 use ring::{Epoch, NodeId};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -48,18 +47,10 @@ pub struct Seat {
     parts: SeatParts,
     rng: Mutex<Rng>,
     driver: Mutex<Driver>,
-    moved: Mutex<Moved>,
     gossip: Mutex<Option<Arc<Gossip>>>,
     watch: Mutex<Option<WatchId>>,
     stopped: AtomicBool,
     this: Weak<Seat>,
-}
-
-/// Bytes that receivers said to have fetched for a job.
-#[derive(Debug, Default)]
-struct Moved {
-    job: Option<JobId>,
-    bytes: BTreeMap<(NodeId, Moving), u64>,
 }
 
 impl Seat {
@@ -72,7 +63,6 @@ impl Seat {
         let seat = Arc::new_cyclic(|this| Seat {
             rng: Mutex::new(Rng::new(parts.seed)),
             driver: Mutex::new(Driver::new(parts.driver, Arc::clone(&topology))),
-            moved: Mutex::default(),
             gossip: Mutex::default(),
             watch: Mutex::default(),
             stopped: AtomicBool::new(false),
@@ -102,13 +92,6 @@ impl Seat {
         }
         self.gossip.lock().take();
         self.parts.transport.unbind(SEAT);
-    }
-
-    /// Bytes that nodes said to have fetched for `job`, as far as this seat was told.
-    #[must_use]
-    pub fn bytes_moved(&self, job: JobId) -> u64 {
-        let moved = self.moved.lock();
-        if moved.job == Some(job) { moved.bytes.values().sum() } else { 0 }
     }
 
     /// The failure detector of the seat, if it has one.
@@ -189,25 +172,10 @@ impl Seat {
         let done = move |ended: crate::transport::Ended| {
             let (Some(seat), Ok(reply)) = (this.upgrade(), ended) else { return };
             if let Answer::Reported(Reported { report }) = reply.answer {
-                seat.later(move |seat| {
-                    seat.count(node, &report);
-                    seat.tell(DriverEvent::Report(node, report));
-                });
+                seat.later(move |seat| seat.tell(DriverEvent::Report(node, report)));
             }
         };
         self.parts.transport.send(call, Box::new(done));
-    }
-
-    fn count(&self, node: NodeId, report: &Report) {
-        let job = self.parts.consensus.known().job().map(|job| job.id);
-        let moved = &mut *self.moved.lock();
-        if job.is_some() && moved.job != job {
-            *moved = Moved { job, bytes: BTreeMap::new() };
-        }
-        for one in report.moves.iter().filter(|one| Some(one.record.job) == job) {
-            let bytes = moved.bytes.entry((node, one.moving)).or_default();
-            *bytes = one.record.bytes.max(*bytes);
-        }
     }
 
     fn propose(&self, expected: Epoch, change: Change) {

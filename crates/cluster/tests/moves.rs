@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 #![expect(clippy::disallowed_methods, reason = "clients on threads, in real time")]
 
-use cluster::topology::Refusal;
+use cluster::membership::Config;
+use cluster::topology::{MemberState, Refusal};
 use cluster::{Cluster, ClusterBuilder, Error, GetOptions, NodeId, NodeOptions, PutOptions};
 use lsm::Options;
 use std::collections::BTreeMap;
@@ -249,5 +250,37 @@ fn a_node_that_is_lost_is_replaced_from_the_other_owners() {
     }
     store.default_keyspace().put_with("k", "v", &PutOptions::new().owners(3)).unwrap();
     assert!(matches!(store.start_node(lost), Err(Error::Options { .. })));
+    store.close().unwrap();
+}
+
+/// Nobody says that the node is gone: the others notice.
+#[test]
+fn a_node_that_does_not_answer_is_given_up_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let eager = Config {
+        probe_period_micros: 200_000,
+        probe_timeout_micros: 90_000,
+        suspicion_periods: 2,
+        ..Config::default()
+    };
+    let builder = builder(5).failure_detection(eager).give_up_after_micros(Some(500_000));
+    let store = builder.open(dir.path()).unwrap();
+    fill(&store);
+    let lost = NodeId(5);
+    store.stop_node(lost).unwrap();
+    let given_up = |store: &Cluster| {
+        let view = store.view().unwrap();
+        view.topology().member(lost).unwrap().state == MemberState::Down
+    };
+    let mut tries = 0;
+    while !given_up(&store) {
+        std::thread::sleep(Duration::from_millis(20));
+        tries += 1;
+        assert!(tries < 6000, "nobody noticed");
+    }
+    store.rebalance().wait(PATIENCE).unwrap();
+    check(&store);
+    store.forget_node(lost).unwrap();
+    check_placed(&store);
     store.close().unwrap();
 }

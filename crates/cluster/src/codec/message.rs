@@ -411,6 +411,8 @@ messages! {
         seen: Context,
         /// The dots of the hints it holds for the partition.
         hinted: Context,
+        /// Its floor: who has all that it has may take it over.
+        floor: Floor,
     }
     /// The floor is in force, synced.
     0x8b FloorSet {}

@@ -28,6 +28,10 @@ fn report() -> rebalance::Report {
     rebalance::Report { epoch: Epoch(12), moves, cleaned: vec![moving(7)] }
 }
 
+fn floor() -> Floor {
+    Floor { round: 5, dots: context(), stamp: Stamp(1000) }
+}
+
 /// A context with a gap.
 #[must_use]
 pub fn context() -> Context {
@@ -119,12 +123,7 @@ pub fn requests() -> Vec<Request> {
         .into(),
         StoreHint { target: NodeId(5), keyspace, partition, items: vec![item("a")] }.into(),
         Seen { keyspace, partition, round: 5, stamp: Stamp(1000) }.into(),
-        SetFloor {
-            keyspace,
-            partition,
-            floor: Floor { round: 5, dots: context(), stamp: Stamp(1000) },
-        }
-        .into(),
+        SetFloor { keyspace, partition, floor: floor() }.into(),
         Transfer {
             keyspace,
             partition,
@@ -180,7 +179,7 @@ pub fn answers() -> Vec<Answer> {
         }
         .into(),
         HintStored { bytes: 4096 }.into(),
-        SeenIs { seen: context(), hinted: Context::new() }.into(),
+        SeenIs { seen: context(), hinted: Context::new(), floor: floor() }.into(),
         FloorSet {}.into(),
         Transferred { items: vec![item("a")], next: Some("b".into()) }.into(),
         HelloIs { known: 5 }.into(),

@@ -357,7 +357,8 @@ impl Writing {
         });
     }
 
-    /// The owners are others by now. Nothing that was said before counts; this node says it again itself.
+    /// The owners are others by now. Nothing that was said before counts. This node says it again itself, unless it is none of them any
+    /// more: the dots were its own to make when it made them.
     fn begin_again(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -369,26 +370,22 @@ impl Writing {
         if writes.is_empty() {
             return;
         }
-        let apply = Apply { keyspace: self.goal.keyspace, partition, cause: Cause::Write, items };
-        let kept = self
-            .check(node, view, partition)
-            .and_then(|()| node.merge(view.epoch(), &apply))
-            .map(|applied| applied.results);
-        let results = kept.unwrap_or_else(|failure| vec![Err(failure); writes.len()]);
+        let keyspace = self.goal.keyspace;
+        let apply = Apply { keyspace, partition, cause: Cause::Write, items };
+        let own = match view.takes(node.id(), keyspace, partition) {
+            true => node.merge(view.epoch(), &apply).map(|applied| applied.results),
+            false => Ok(Vec::new()),
+        };
+        let own = own.unwrap_or_default();
         let mut ops = Vec::new();
         {
             let state = &mut *self.state.lock();
-            for (&(at, _), result) in writes.iter().zip(results) {
+            for (nth, &(at, _)) in writes.iter().enumerate() {
                 let progress = &mut state.progress[at];
                 progress.turn += 1;
-                (progress.owners, progress.hinted, progress.waiting) = Default::default();
-                match result {
-                    Ok(_) => {
-                        progress.owners.push(node.id());
-                        ops.push(at);
-                    }
-                    Err(_) => state.look(at, &self.goal),
-                }
+                (progress.owners, progress.hinted) = Default::default();
+                progress.owners.extend(own.get(nth).and_then(|own| own.is_ok().then(|| node.id())));
+                ops.push(at);
             }
         }
         self.send(node, view, partition, &ops);
@@ -479,6 +476,7 @@ impl Writing {
         op.after = op.after.max(after);
         let keyspace = self.goal.keyspace;
         let made = node.fenced(keyspace, partition, view.epoch(), |_| {
+            self.check(node, &view, partition)?;
             Ok(node.replica().make(keyspace, partition, &self.policy, &[&op]))
         });
         match made.ok().and_then(|made| made.into_iter().next()) {

@@ -5,7 +5,7 @@ use crate::codec::message::{Compared, Digests, EntryDigest, RangeDigest};
 use crate::layout;
 use crate::merkle::{LEAF_ENTRIES_MAX, Search, Source, Span};
 use crate::node::{Change, Replica, failure_of};
-use crate::record::Record;
+use crate::record::{Floor, Record};
 use crate::transport::Failure;
 use base::{KeyspaceId, Slice};
 use lsm::Keyspace;
@@ -120,22 +120,32 @@ impl Replica {
         change.commit()
     }
 
-    /// All that `peer` had seen at the start of a complete exchange is seen here. An owner that was compared with all other `owners` is
-    /// complete.
+    /// All that the peer had seen at the start of a complete exchange is seen here. An owner that was compared with all other `owners` is
+    /// complete. True if the peer's floor was taken over: a replica that is not complete does so, and one that is none of the owners.
     pub(super) fn note_exchange(
         &self,
         id: KeyspaceId,
         partition: Partition,
-        peer: NodeId,
-        theirs: &Context,
+        told: &Told<'_>,
         owners: Option<&[NodeId]>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let part = self.part(id, partition)?;
         let mut change = Change::of(self, id, partition, &part)?;
-        change.state.seen = change.state.seen.union(theirs);
+        change.state.seen = change.state.seen.union(told.seen);
+        let behind = owners.is_none() || !change.is_complete();
+        let adopted = behind && Replica::adopt_floor(&mut change, told.floor);
         if let Some(owners) = owners {
-            change.note_peer(peer, owners);
+            change.note_peer(told.peer, owners);
         }
-        change.commit()
+        change.commit()?;
+        Ok(adopted)
     }
+}
+
+/// What a peer said of itself at the start of an exchange.
+#[derive(Debug)]
+pub(super) struct Told<'a> {
+    pub(super) peer: NodeId,
+    pub(super) seen: &'a Context,
+    pub(super) floor: &'a Floor,
 }

@@ -20,7 +20,7 @@ use crate::codec::message::{
 };
 use crate::merkle::{Search, Span};
 use crate::node::{Node, View};
-use crate::record::{Mode, Record};
+use crate::record::{Floor, Mode, Record};
 use crate::transport::{Detail, Failure};
 use base::{KeyspaceId, Slice};
 use ring::{Epoch, NodeId, Partition};
@@ -55,6 +55,8 @@ struct Exchange {
     peer: NodeId,
     /// What the peer had seen at the start.
     theirs: Context,
+    /// Its floor then.
+    floor: Floor,
     search: Search,
     /// Keys that differ and were not told yet.
     differing: VecDeque<Slice>,
@@ -88,6 +90,7 @@ impl Node {
             mode,
             peer,
             theirs: Context::new(),
+            floor: Floor::default(),
             search: Search::new(Span::all()),
             differing: VecDeque::new(),
             told: 0,
@@ -98,7 +101,7 @@ impl Node {
         let seen = Seen { keyspace, partition, round: 0, stamp: crate::clock::Stamp::ZERO };
         self.ask_at(epoch, peer, self.patience(), seen, move |node, ended| match ended {
             Ok(Answer::SeenIs(seen)) => {
-                exchange.theirs = seen.seen;
+                (exchange.theirs, exchange.floor) = (seen.seen, seen.floor);
                 exchange.go(node);
             }
             _ => exchange.end(node, Ended::Partial),
@@ -240,10 +243,14 @@ impl Exchange {
             // A receiver is complete once its mover says so: it has to know who it brings everything from.
             let owner = view.is_owner(node.id(), keyspace, partition);
             let owners = owner.then(|| view.owners_alive(keyspace, partition));
-            let (peer, theirs) = (self.peer, &self.theirs);
-            node.replica().note_exchange(keyspace, partition, peer, theirs, owners.as_deref())
+            let told = compare::Told { peer: self.peer, seen: &self.theirs, floor: &self.floor };
+            node.replica().note_exchange(keyspace, partition, &told, owners.as_deref())
         };
-        let noted = node.fenced(keyspace, partition, self.epoch, note).is_ok();
+        let noted = node.fenced(keyspace, partition, self.epoch, note);
+        if noted == Ok(true) {
+            node.sweep(keyspace, partition);
+        }
+        let noted = noted.is_ok();
         let differing = self.told;
         self.end(node, if noted { Ended::Complete { differing } } else { Ended::Partial });
     }

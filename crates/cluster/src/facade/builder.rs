@@ -47,6 +47,7 @@ pub struct ClusterBuilder {
     options: Options,
     limits: Limits,
     driver: DriverOptions,
+    detector: Config,
 }
 
 /// How nodes are started, also later.
@@ -60,6 +61,7 @@ pub(crate) struct Plan {
     /// How long a request waits that does not say otherwise.
     pub(super) timeout_micros: u64,
     pub(super) driver: DriverOptions,
+    detector: Config,
 }
 
 impl ClusterBuilder {
@@ -77,6 +79,7 @@ impl ClusterBuilder {
                 poll_micros: POLL_MICROS,
                 ..DriverOptions::default()
             },
+            detector: Config::default(),
         }
     }
 
@@ -151,12 +154,19 @@ impl ClusterBuilder {
         self
     }
 
+    /// Sets how eagerly nodes look after each other. Default [`Config::default`]: one that does not answer is thought dead after some 10 s.
+    pub fn failure_detection(mut self, config: Config) -> Self {
+        self.detector = config;
+        self
+    }
+
     /// Opens the cluster whose nodes lie in directories of `dir`, or makes it where there is none.
     ///
     /// # Errors
     /// [`Error::Options`] naming the rule that is broken, also if the cluster was made with others; [`Error::Store`] of a database.
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Cluster, Error> {
-        let faults = self.limits.faults();
+        let mut faults = self.limits.faults();
+        faults.extend(self.detector.faults());
         if !faults.is_empty() {
             return Err(Error::options(faults.join("; ")));
         }
@@ -170,6 +180,7 @@ impl ClusterBuilder {
             replication: self.replication,
             timeout_micros: self.timeout_micros,
             driver: self.driver,
+            detector: self.detector.clone(),
         };
         let runtime = ThreadRuntime::new(THREADS);
         let agreement = Agreement::open(plan.open_db(AGREEMENT)?, &runtime, &|| self.first())?;
@@ -269,7 +280,7 @@ impl Shared {
         let topology = self.agreement.known();
         let options = NodeOptions::new(topology.cluster(), id)
             .new_member(new_member)
-            .detector(Config::default());
+            .detector(self.plan.detector.clone());
         let parts = Parts {
             runtime: Arc::clone(&self.runtime) as _,
             transport: Arc::clone(&self.network) as _,
@@ -304,7 +315,7 @@ impl Shared {
             transport: Arc::clone(&self.network) as _,
             consensus: self.agreement.consensus(),
             driver: self.plan.driver,
-            detector: Some(Config::default()),
+            detector: Some(self.plan.detector.clone()),
             seed: Rng::from_entropy().next_u64(),
         };
         *self.seat.lock() = Some(Seat::start(parts)?);

@@ -26,7 +26,8 @@ pub struct RebalancePlan {
     pub partitions: usize,
     /// Copies of partitions that are made.
     pub copies: u64,
-    /// Their bytes, about: as if the partitions of a keyspace had the same size.
+    /// Their bytes, about: as if the partitions of a keyspace had the same size, and with what is in memtables as large as it is there. What
+    /// is copied is less.
     pub bytes: u64,
     /// How long it takes at least, with the throttle that is set, in microseconds; 0 without one.
     pub micros: u64,
@@ -42,7 +43,7 @@ pub struct RebalanceProgress {
     pub paused: bool,
     /// Partitions, by how far they are.
     pub partitions: JobProgress,
-    /// Bytes that have arrived at their new owners.
+    /// Bytes that have arrived at their new owners since these were started.
     pub bytes_moved: u64,
     /// Bytes that are left, about.
     pub bytes_left: u64,
@@ -213,7 +214,7 @@ impl Rebalance {
     }
 
     fn bytes_moved(&self, job: JobId) -> u64 {
-        self.shared.seat.lock().as_ref().map_or(0, |seat| seat.bytes_moved(job))
+        self.shared.nodes.lock().values().map(|node| node.bytes_fetched(job)).sum()
     }
 
     /// What is ahead, by what the nodes that run store.

@@ -16,7 +16,7 @@ use crate::layout;
 use crate::merkle::Tree;
 use crate::rebalance::{Cursor, MoveRecord, MoverEffect, MoverEvent, Moving, Ticket};
 use crate::record::Mode;
-use crate::topology::Role;
+use crate::topology::{JobId, Role};
 use crate::transport::{Detail, Failure};
 use base::{KeyspaceId, Slice, planted};
 use lsm::{Db, Durability, Keyspace, KeyspaceOptions};
@@ -99,7 +99,7 @@ impl Node {
     }
 
     fn fetch(self: &Arc<Self>, ticket: Ticket, from: NodeId, moving: Moving, record: MoveRecord) {
-        let (epoch, keyspaces) = (self.epoch(), self.moved_keyspaces(moving));
+        let (epoch, keyspaces, job) = (self.epoch(), self.moved_keyspaces(moving), record.job);
         let at = record.cursor.clone();
         let at = at.unwrap_or(Cursor { keyspace: KeyspaceId(0), key: Slice::default() });
         let mut ahead = keyspaces.into_iter().filter(move |(id, _)| *id >= at.keyspace);
@@ -125,13 +125,29 @@ impl Node {
                         }
                         node.replica.take_page(keyspace, partition, mode, &items, also)
                     });
-                    taken.map(|()| (bytes, next))
+                    taken.map(|()| {
+                        node.count_fetched(job, bytes);
+                        (bytes, next)
+                    })
                 }
                 Ok(_) => Err(Failure::Internal(Detail::new("no answer to this"))),
                 Err(failure) => Err(failure),
             };
             node.move_on(MoverEvent::Fetched(ticket, taken.map_err(drop)));
         });
+    }
+
+    fn count_fetched(&self, job: JobId, bytes: u64) {
+        let mut fetched = self.fetched.lock();
+        let before = if fetched.0 == job { fetched.1 } else { 0 };
+        *fetched = (job, before + bytes);
+    }
+
+    /// Bytes that this node has fetched for `job` since it was started.
+    #[must_use]
+    pub fn bytes_fetched(&self, job: JobId) -> u64 {
+        let fetched = self.fetched.lock();
+        if fetched.0 == job { fetched.1 } else { 0 }
     }
 
     /// Exchanges one keyspace after the other, the last one first.

@@ -39,7 +39,7 @@ use crate::membership::{Config, Gossip};
 use crate::rebalance::{Mover, MoverOptions};
 use crate::rounds::Rounds;
 use crate::runtime::{Runtime, Task, TimerId};
-use crate::topology::Topology;
+use crate::topology::{JobId, Topology};
 use crate::transport::{Call, Ended, Failure, Transport};
 use base::rng::Rng;
 use base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -195,6 +195,8 @@ pub struct Node {
     mover: Mutex<Mover>,
     /// How far moves to this node have come.
     jobs: Jobs,
+    /// Bytes that were fetched since the start for the last job.
+    fetched: Mutex<(JobId, u64)>,
     /// Who is there, if this node looks after others.
     gossip: Mutex<Option<Arc<Gossip>>>,
     this: Weak<Node>,
@@ -256,6 +258,7 @@ impl Node {
             taken: Arc::default(),
             mover: Mutex::new(mover),
             jobs,
+            fetched: Mutex::default(),
             gossip: Mutex::default(),
             this: this.clone(),
         });

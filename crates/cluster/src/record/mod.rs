@@ -74,7 +74,8 @@ impl Version {
 }
 
 fields! {
-    /// What every owner of a partition is proven to have taken in, see `docs/cluster-design.md`.
+    /// What every owner of a partition is proven to have taken in, see `docs/cluster-design.md`. The default is that of no round.
+    #[derive(Default)]
     Floor {
         /// Number of the round that proved it; 0 before the first.
         round: u64,

@@ -132,6 +132,9 @@ impl Node {
         let view = self.view();
         let Ok(part) = self.replica().part(keyspace, partition) else { return self.lead() };
         let wall = self.runtime().wall_micros();
+        let floor = part.hold().state.floor.clone();
+        // It never goes back, whatever became of the clock.
+        let stamp = Stamp::at_micros(wall.saturating_sub(UNDER_WAY_MICROS)).max(floor.stamp);
         let owners_since = view.since(keyspace, partition);
         let first = owners_since.0 << ROUNDS_BITS;
         let round = Round {
@@ -139,16 +142,15 @@ impl Node {
             owners_since,
             keyspace,
             partition,
-            number: part.hold().state.floor.round.max(first) + 1,
+            number: floor.round.max(first) + 1,
             begun_micros: self.runtime().monotonic_micros(),
-            stamp: Stamp::at_micros(wall.saturating_sub(UNDER_WAY_MICROS)),
+            stamp,
             owners: view.owners(keyspace, partition).to_vec(),
             target: Context::new(),
             hinted: Context::new(),
             asked: 0,
         };
         let members = view.members().to_vec();
-        let stamp = round.stamp;
         self.ask_seen(round, members, stamp, |node, mut round, said| {
             for (member, seen) in said {
                 if round.owners.contains(&member) {
@@ -223,7 +225,8 @@ impl Node {
                 _ => self.hints().dots_for(keyspace, partition)?,
             };
             if !view.is_owner(self.id(), keyspace, partition) {
-                return Ok(SeenIs { seen: Context::new(), hinted });
+                let (seen, floor) = (Context::new(), Floor::default());
+                return Ok(SeenIs { seen, hinted, floor });
             }
             let part = self.replica().part(keyspace, partition)?;
             let mut change = Change::of(self.replica(), keyspace, partition, &part)?;
@@ -235,9 +238,9 @@ impl Node {
             if round > 0 {
                 change.state.promised = change.state.promised.max(stamp);
             }
-            let seen = change.state.seen.clone();
+            let (seen, floor) = (change.state.seen.clone(), change.state.floor.clone());
             change.commit()?;
-            Ok(SeenIs { seen, hinted })
+            Ok(SeenIs { seen, hinted, floor })
         })
     }
 
@@ -266,6 +269,22 @@ impl Node {
 }
 
 impl Replica {
+    /// Takes over the floor of a peer with whom a complete exchange has ended: all that it speaks of is here. For a replica that comes to own
+    /// the partition, so that its floor is not behind those of the others, by which they dropped tombstones.
+    pub(crate) fn adopt_floor(change: &mut Change<'_>, theirs: &Floor) -> bool {
+        let state = &mut change.state;
+        if theirs.round <= state.floor.round {
+            return false;
+        }
+        state.floor = Floor {
+            dots: state.floor.dots.union(&theirs.dots),
+            stamp: state.floor.stamp.max(theirs.stamp),
+            round: theirs.round,
+        };
+        state.promised = state.promised.max(theirs.stamp);
+        true
+    }
+
     /// Takes over a floor, unless it has a later one.
     fn take_floor(
         &self,

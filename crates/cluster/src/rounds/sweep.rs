@@ -15,7 +15,7 @@ const PAUSE_MICROS: u64 = 5_000;
 
 impl Node {
     /// Goes through a partition in small steps.
-    pub(super) fn sweep(self: &Arc<Self>, keyspace: KeyspaceId, partition: Partition) {
+    pub(crate) fn sweep(self: &Arc<Self>, keyspace: KeyspaceId, partition: Partition) {
         self.sweep_from(keyspace, partition, Slice::default());
     }
 
