@@ -96,7 +96,7 @@ struct Done {
 }
 
 fn run(config: &Config<'_>) -> Result<Report, Failure> {
-    let count = config.size.pick(90, 2_430, 10_800);
+    let count = config.size.pick(90, 2_610, 10_800);
     let points = config.seeds(count);
     let done = pool::share(NAME, config, &points, |&number| {
         let one_run = || Point::numbered(number, count)?.run(config.canary);
