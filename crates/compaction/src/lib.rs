@@ -47,6 +47,7 @@ pub use drop_rules::{DropRules, OlderData};
 pub use fifo::Fifo;
 pub use lazy_leveled::LazyLeveled;
 pub use leveled::Leveled;
+pub use output::table_meta;
 pub use policy::{Debt, Policy, View};
 pub use runner::{Job, run, write_tables};
 pub use size_tiered::SizeTiered;

@@ -123,7 +123,7 @@ impl<'j> Outputs<'j> {
             }
             writer.add_range_tombstones(&tombstones)?;
         }
-        let table = self.meta(file, writer.finish()?);
+        let table = table_meta(file, writer.finish()?, self.job.now_micros);
         self.finished_bytes += table.size_bytes;
         self.finished.push(table);
         self.start = end.map(<[u8]>::to_vec);
@@ -138,23 +138,25 @@ impl<'j> Outputs<'j> {
         let writer = TableWriter::create(job.fs, &path, (job.table_id)(), job.options.clone())?;
         Ok((file, writer.counted_in(job.tables.usage())))
     }
+}
 
-    fn meta(&self, file: FileNum, summary: TableSummary) -> TableMeta {
-        TableMeta {
-            file,
-            table_id: summary.table_id,
-            size_bytes: summary.size_bytes,
-            entries: summary.entries,
-            deletes: summary.deletes,
-            range_tombstones: summary.range_tombstones,
-            raw_bytes: summary.raw_bytes,
-            smallest: summary.smallest,
-            largest: summary.largest,
-            largest_exclusive: summary.largest_exclusive,
-            seq_min: summary.seq_min,
-            seq_max: summary.seq_max,
-            created_micros: self.job.now_micros,
-        }
+/// What a manifest lists of a table that was written to `file`.
+#[must_use]
+pub fn table_meta(file: FileNum, summary: TableSummary, created_micros: u64) -> TableMeta {
+    TableMeta {
+        file,
+        table_id: summary.table_id,
+        size_bytes: summary.size_bytes,
+        entries: summary.entries,
+        deletes: summary.deletes,
+        range_tombstones: summary.range_tombstones,
+        raw_bytes: summary.raw_bytes,
+        smallest: summary.smallest,
+        largest: summary.largest,
+        largest_exclusive: summary.largest_exclusive,
+        seq_min: summary.seq_min,
+        seq_max: summary.seq_max,
+        created_micros,
     }
 }
 

@@ -128,7 +128,13 @@ pub const SCENARIOS: &[Scenario] = &[
         threads: 3,
         ops: 12,
         value: (60, 300),
-        weights: &[(Op::Ingest, 6), (Op::Compact, 6), (Op::Put, 2), (Op::Get, 1)],
+        weights: &[
+            (Op::IngestNew, 6),
+            (Op::Ingest, 1),
+            (Op::Compact, 6),
+            (Op::Put, 2),
+            (Op::Get, 1),
+        ],
     },
     Scenario {
         name: "close",

@@ -48,7 +48,7 @@ impl<'a> IngestOutput<'a> {
         let limits = self.engine.options.write_limits();
         limits.check_key(key).and_then(|()| limits.check_value(value))?;
         if self.writer.as_ref().is_some_and(|(_, w)| w.file_size_estimate() >= self.target_bytes) {
-            self.finish_table()?;
+            self.finish_beside()?;
         }
         let writer = match &mut self.writer {
             Some((_, writer)) => writer,
@@ -70,13 +70,17 @@ impl<'a> IngestOutput<'a> {
 
     /// All tables, synced, once nothing more comes.
     pub(crate) fn finish(&mut self) -> Result<Vec<TableMeta>> {
-        self.finish_table()?;
+        // Nothing is left to do beside it, but for the table before it.
+        let last = self.writer.take().map(|(num, writer)| (num, writer.finish()));
         self.join()?;
+        if let Some((num, made)) = last {
+            self.note(num, made?);
+        }
         Ok(std::mem::take(&mut self.tables))
     }
 
-    /// Lets the current table be finished, once the one before it is.
-    fn finish_table(&mut self) -> Result<()> {
+    /// Lets the current table be finished while the next one begins, once the one before it is.
+    fn finish_beside(&mut self) -> Result<()> {
         self.join()?;
         let Some((num, writer)) = self.writer.take() else { return Ok(()) };
         self.last_of_table = Some(writer.last_key().to_vec());
@@ -95,8 +99,13 @@ impl<'a> IngestOutput<'a> {
         let Some((num, finishing)) = self.finishing.take() else { return Ok(()) };
         finishing.run();
         let made = self.engine.event.wait(&*self.engine.executor, || finishing.made())?;
-        self.tables.push(meta(num, made, self.engine.clock.wall_micros()));
+        self.note(num, made);
         Ok(())
+    }
+
+    fn note(&mut self, num: FileNum, made: TableSummary) {
+        let now = self.engine.clock.wall_micros();
+        self.tables.push(compaction::table_meta(num, made, now));
     }
 
     /// Removes all files.
@@ -188,22 +197,4 @@ fn create_table(engine: &Engine, tree: &Tree, num: FileNum) -> Result<TableWrite
     let options = tree.table_options(LEVELS - 1);
     let writer = TableWriter::create(&*engine.fs, &path, engine.new_table_id(), options)?;
     Ok(writer.counted_in(engine.tables.usage()))
-}
-
-fn meta(file: FileNum, made: TableSummary, created_micros: u64) -> TableMeta {
-    TableMeta {
-        file,
-        table_id: made.table_id,
-        size_bytes: made.size_bytes,
-        entries: made.entries,
-        deletes: made.deletes,
-        range_tombstones: made.range_tombstones,
-        raw_bytes: made.raw_bytes,
-        smallest: made.smallest,
-        largest: made.largest,
-        largest_exclusive: made.largest_exclusive,
-        seq_min: made.seq_min,
-        seq_max: made.seq_max,
-        created_micros,
-    }
 }

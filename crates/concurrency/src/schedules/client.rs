@@ -30,6 +30,7 @@ pub(crate) enum Op {
     CheckpointTwice,
     Keyspace,
     Ingest,
+    IngestNew,
     Crash,
     CloseAndReopen,
 }
@@ -112,6 +113,7 @@ impl Client {
             Op::CheckpointTwice => self.checkpoint().and_then(|()| self.checkpoint()),
             Op::Keyspace => self.cycle_keyspace(),
             Op::Ingest => self.ingest(),
+            Op::IngestNew => self.ingest_new(),
             Op::Crash => {
                 self.world.check_crash();
                 Ok(())
@@ -206,6 +208,14 @@ impl Client {
             let pairs = keys.iter().map(|(_, key)| (key, &value));
             open.keyspace(number).ingest(pairs).map(drop)
         })
+    }
+
+    /// A key that nobody had yet: the gap it falls into is free now, and what may be written across it meanwhile must wait.
+    fn ingest_new(&mut self) -> Result<()> {
+        let (number, value) = (self.rng.below(2) as usize, self.value());
+        let key = format!("c{}n{}.{}", self.id, self.rng.below(100), self.count);
+        let effect = vec![((number, key.clone()), Some(value.clone()))];
+        self.promised(effect, true, |open| open.keyspace(number).ingest([(&key, &value)]).map(drop))
     }
 
     /// Counts up, trying a few times.
