@@ -121,6 +121,8 @@ pub struct KeyspaceMetrics {
     pub name: String,
     /// Bytes of its memtables.
     pub memtable_bytes: usize,
+    /// Bytes of keys and values, older versions and tombstones included, before compression: in memtables and in tables.
+    pub data_bytes: u64,
     /// Its levels, top first.
     pub levels: Vec<LevelMetrics>,
 }
@@ -183,8 +185,11 @@ impl Engine {
                     bytes: level.size_bytes(),
                     entries: level.runs.iter().map(|r| r.entries()).fold(0, u64::saturating_add),
                 });
+                let in_memory = view.memtables().map(|m| m.table.data_bytes() as u64);
+                let in_tables = view.version.tables().map(|(_, _, table)| table.raw_bytes);
                 KeyspaceMetrics {
                     name: tree.name.clone(),
+                    data_bytes: in_memory.chain(in_tables).fold(0, u64::saturating_add),
                     memtable_bytes: view.memtables().map(|m| m.table.size_bytes()).sum(),
                     levels: levels.collect(),
                 }

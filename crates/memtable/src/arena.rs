@@ -221,6 +221,18 @@ impl Arena {
         (from.chunks..to.chunks).for_each(|chunk| walk(chunk, 0));
     }
 
+    /// Bytes of keys and values of `entries` records, each rounded up to a unit. O(chunks).
+    pub(crate) fn data_bytes(&self, entries: usize) -> usize {
+        let end = self.mark();
+        // As in `each`: a chunk that is not open any more has its final `used`.
+        let used = |chunk| match chunk == end.open {
+            true => end.used,
+            false => self.chunks.get(chunk).used.load(Ordering::Relaxed),
+        };
+        let units: usize = (0..end.chunks).map(|chunk| used(chunk) as usize).sum();
+        (units * UNIT).saturating_sub(entries * HEADER)
+    }
+
     #[cfg(test)]
     pub(crate) fn recount(&self) -> usize {
         self.chunks.recount()

@@ -187,6 +187,13 @@ impl Memtable {
         self.account.bytes()
     }
 
+    /// Bytes of the keys and values of all versions, each pair rounded up to 8: what [`size_bytes`](Self::size_bytes) holds
+    /// them in is a multiple of that while a table is small. Exact only while nobody inserts. O(chunks).
+    #[must_use]
+    pub fn data_bytes(&self) -> usize {
+        self.arena.data_bytes(self.entries())
+    }
+
     /// Versions inserted, without range tombstones.
     #[must_use]
     pub fn entries(&self) -> usize {

@@ -311,3 +311,20 @@ fn memory_of_a_dropped_table_serves_the_next() {
     spares.clear();
     assert_eq!(spares.bytes(), 0);
 }
+
+#[test]
+fn bytes_of_data_are_those_of_keys_and_values() {
+    let table = Memtable::new(0);
+    assert_eq!(table.data_bytes(), 0);
+    let mut least = 0;
+    // Values of all lengths, also some that get chunks of their own.
+    for i in 0..3_000u64 {
+        let (key, len) = (i.to_be_bytes(), if i % 1000 == 7 { 400_000 } else { i as usize % 300 });
+        let entry = InternalKey::new(&key, SeqNo(i + 1), ValueKind::Put);
+        table.insert(key_hash(&key), entry, &vec![7; len]);
+        least += key.len() + len;
+    }
+    let (bytes, most) = (table.data_bytes(), least + 8 * table.entries());
+    assert!((least..=most).contains(&bytes), "{bytes}, not {least} to {most}");
+    assert!(bytes < table.size_bytes());
+}

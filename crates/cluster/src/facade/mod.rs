@@ -51,6 +51,7 @@ use crate::node::{Node, View};
 use crate::record::Mode;
 use crate::runtime::ThreadRuntime;
 use crate::seat::Seat;
+use crate::topology::Topology;
 use crate::transport::InProcess;
 use base::Slice;
 use base::sync::Mutex;
@@ -189,6 +190,29 @@ impl Cluster {
     /// [`Error::NodeIsDown`] if none runs.
     pub fn view(&self) -> Result<Arc<View>, Error> {
         Ok(self.shared.taker(None)?.view())
+    }
+
+    /// Waits until the topology that is agreed on is as `wanted`; it is asked again after each change.
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`] if that is not so after `timeout_micros`.
+    pub fn wait_until(
+        &self,
+        timeout_micros: u64,
+        mut wanted: impl FnMut(&Topology) -> bool,
+    ) -> Result<(), Error> {
+        let clock = &*self.shared.runtime;
+        let found = |topology: &Topology| wanted(topology).then_some(());
+        let waited = self.shared.agreement.wait_until(clock, timeout_micros, found);
+        waited.ok_or(Error::Unfinished)
+    }
+
+    /// Figures of the database of a node.
+    ///
+    /// # Errors
+    /// [`Error::NodeIsDown`] if it does not run.
+    pub fn metrics(&self, node: NodeId) -> Result<lsm::Metrics, Error> {
+        Ok(self.shared.taker(Some(node))?.db().metrics())
     }
 
     /// The nodes that run.

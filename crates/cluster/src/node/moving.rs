@@ -40,16 +40,14 @@ impl Node {
         self.gossip.lock().clone()
     }
 
-    /// Bytes that this node stores of a keyspace, about.
+    /// Bytes of keys and records that this node stores of a keyspace, before compression. Those that were replaced and not
+    /// compacted yet count too.
     #[must_use]
     pub fn stored_bytes(&self, keyspace: KeyspaceId) -> u64 {
         let name = format!("k-{keyspace}");
         let metrics = self.db().metrics();
         let found = metrics.keyspaces.iter().find(|one| one.name == name);
-        found.map_or(0, |one| {
-            let tables = one.levels.iter().map(|level| level.bytes).sum::<u64>();
-            tables + one.memtable_bytes as u64
-        })
+        found.map_or(0, |one| one.data_bytes)
     }
 
     /// How far the moves of this node have come.
