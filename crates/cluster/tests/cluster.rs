@@ -1,9 +1,11 @@
 //! A cluster of one process through its public face, on real disks and real time.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
 use cluster::transport::Failure;
 use cluster::{Cluster, Error, GetOptions, KeyspaceOptions, NodeId, PutOptions};
-use lsm::Options;
+use common::builder;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -12,20 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 fn small(nodes: u64, dir: &Path) -> Cluster {
-    let options = Options::default()
-        .memtable_size_bytes(1 << 20)
-        .log_segment_bytes(1 << 20)
-        .disk_reserve_bytes(0)
-        .block_cache_bytes(4 << 20);
-    // The machine may be busy.
-    Cluster::builder()
-        .timeout_micros(60_000_000)
-        .nodes(nodes)
-        .replication(3)
-        .partitions(16)
-        .options(options)
-        .open(dir)
-        .unwrap()
+    builder(nodes).open(dir).unwrap()
 }
 
 /// A key whose owners are as wanted.

@@ -1,33 +1,24 @@
 //! Nodes that come and go while clients read and write, through the public face, on real disks and real time.
 #![expect(clippy::unwrap_used, reason = "a test")]
-#![expect(clippy::disallowed_methods, reason = "clients on threads, in real time")]
+#![expect(clippy::disallowed_methods, reason = "clients on threads")]
+
+mod common;
 
 use cluster::membership::Config;
-use cluster::topology::{MemberState, Refusal};
+use cluster::rebalance::progress;
+use cluster::topology::{MemberState, Refusal, Topology};
 use cluster::{Cluster, ClusterBuilder, Error, GetOptions, NodeId, NodeOptions, PutOptions};
-use lsm::Options;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 
-/// The machine may be busy.
-const PATIENCE: u64 = 240_000_000;
+/// How long a job may take, in microseconds: the machine may be busy.
+const PATIENCE: u64 = 4 * common::PATIENCE;
 const KEYS: usize = 400;
 
 fn builder(nodes: u64) -> ClusterBuilder {
-    let options = Options::default()
-        .memtable_size_bytes(1 << 20)
-        .log_segment_bytes(1 << 20)
-        .disk_reserve_bytes(0)
-        .block_cache_bytes(4 << 20);
-    Cluster::builder()
-        .timeout_micros(60_000_000)
-        .nodes(nodes)
-        .replication(3)
-        .partitions(16)
-        .options(options)
-        .bytes_per_second(0)
+    common::builder(nodes).bytes_per_second(0)
 }
 
 fn key(n: usize) -> String {
@@ -66,17 +57,18 @@ fn check_placed(store: &Cluster) {
     }
 }
 
-/// A client that writes and reads its own keys until it is told to end, and counts what it did.
+/// A client that writes and reads its own keys until it is told to end.
 struct Client {
     stop: Arc<AtomicBool>,
-    done: Arc<AtomicU64>,
+    done: Receiver<()>,
     thread: std::thread::JoinHandle<BTreeMap<String, u64>>,
 }
 
 impl Client {
     fn start(store: &Cluster) -> Client {
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (store, stopped, count) = (store.clone(), Arc::clone(&stop), Arc::clone(&done));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tell, done) = sync_channel(0);
+        let (store, stopped) = (store.clone(), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             let mut last = BTreeMap::new();
             let mut n = 0u64;
@@ -86,7 +78,8 @@ impl Client {
                 assert_eq!(store.get(&key).unwrap().siblings(), [&*n.to_string()]);
                 last.insert(key, n);
                 n += 1;
-                count.store(n, Ordering::SeqCst);
+                // Only who waits right now hears of it.
+                let _nobody_waits = tell.try_send(());
             }
             last
         });
@@ -95,9 +88,11 @@ impl Client {
 
     /// Waits until it has done some more: the cluster serves.
     fn goes_on(&self) {
-        let before = self.done.load(Ordering::SeqCst);
-        while self.done.load(Ordering::SeqCst) < before + 5 && !self.thread.is_finished() {
-            std::thread::sleep(Duration::from_millis(5));
+        for _ in 0..5 {
+            if self.done.recv().is_err() {
+                // It has panicked, which is told at its end.
+                return;
+            }
         }
     }
 
@@ -176,19 +171,22 @@ fn a_job_is_planned_throttled_paused_resumed_and_taken_back() {
     let job = rebalance.start().unwrap().unwrap();
     assert_eq!(rebalance.start().unwrap(), Some(job));
     // One byte a second: the first pages arrive, and nothing else does.
-    let early = rebalance.wait(500_000).unwrap_err();
-    assert_eq!(early, Error::Unfinished);
+    let flipped = |topology: &Topology| progress(topology).flipped;
+    store.wait_until(PATIENCE, |topology| flipped(topology) > 0).unwrap();
+    assert_eq!(rebalance.wait(0).unwrap_err(), Error::Unfinished);
     rebalance.pause().unwrap();
     rebalance.throttle(0).unwrap();
     let paused = rebalance.progress().unwrap();
     assert!(paused.paused && paused.job == job && paused.partitions.partitions == 12);
-    assert_eq!(rebalance.wait(1_000_000).unwrap_err(), Error::Unfinished);
+    // What was copied is handed over yet; the others are not begun.
+    let waiting = |topology: &Topology| topology.job().is_some_and(|job| job.paused);
     check(&store);
+    assert!(waiting(store.view().unwrap().topology()));
+    let before_that = flipped(store.view().unwrap().topology());
     rebalance.resume().unwrap();
-    // Some of it arrives, then all of it goes back.
-    while rebalance.progress().is_some_and(|p| p.partitions.flipped == 0) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    // Some more arrives, then all of it goes back.
+    let more = |topology: &Topology| topology.job().is_none() || flipped(topology) > before_that;
+    store.wait_until(PATIENCE, more).unwrap();
     // It may have been over before.
     if rebalance.cancel().is_ok() {
         rebalance.wait(PATIENCE).unwrap();
@@ -214,8 +212,7 @@ fn jobs_outlive_the_restart_of_everybody() {
     // Sender, receiver and the node that clients talk to, one after the other.
     for node in [NodeId(1), added, NodeId(3)] {
         store.stop_node(node).unwrap();
-        std::thread::sleep(Duration::from_millis(200));
-        assert!(store.get(key(1)).unwrap().value().is_some());
+        check(&store);
         store.start_node(node).unwrap();
     }
     // All of them at once, and what drives the job.
@@ -268,16 +265,8 @@ fn a_node_that_does_not_answer_is_given_up_by_itself() {
     fill(&store);
     let lost = NodeId(5);
     store.stop_node(lost).unwrap();
-    let given_up = |store: &Cluster| {
-        let view = store.view().unwrap();
-        view.topology().member(lost).unwrap().state == MemberState::Down
-    };
-    let mut tries = 0;
-    while !given_up(&store) {
-        std::thread::sleep(Duration::from_millis(20));
-        tries += 1;
-        assert!(tries < 6000, "nobody noticed");
-    }
+    let given_up = |topology: &Topology| topology.member(lost).unwrap().state == MemberState::Down;
+    store.wait_until(PATIENCE, given_up).expect("somebody notices");
     store.rebalance().wait(PATIENCE).unwrap();
     check(&store);
     store.forget_node(lost).unwrap();
