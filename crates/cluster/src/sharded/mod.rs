@@ -40,18 +40,24 @@ use std::sync::Arc;
 struct Route {
     ring: Ring,
     /// By partition.
-    shard_of: Vec<u16>,
+    shard_of: Box<[u16]>,
+    /// All keys are in one database: no hash is needed to know where.
+    is_single: bool,
 }
 
 impl Route {
     fn new(topology: &Topology) -> Route {
         let ring = topology.ring();
         let shard = |partition| topology.primary(partition).map_or(0, |node| node.0 as u16);
-        Route { ring, shard_of: ring.iter().map(shard).collect() }
+        let is_single = topology.members().len() == 1;
+        Route { ring, shard_of: ring.iter().map(shard).collect(), is_single }
     }
 
     #[inline]
     fn shard(&self, key: &[u8]) -> usize {
+        if self.is_single {
+            return 0;
+        }
         usize::from(self.shard_of[self.ring.partition_of(key).index()])
     }
 }

@@ -78,14 +78,22 @@ fn key(pair: &Option<Pair>) -> Option<&Slice> {
 impl Iterator for ShardedRange {
     type Item = Result<Pair>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.step(take_front)
+        match &mut self.sources[..] {
+            [only] => only.range.next(),
+            _ => self.step(take_front),
+        }
     }
 }
 
 impl DoubleEndedIterator for ShardedRange {
+    #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(take_back)
+        match &mut self.sources[..] {
+            [only] => only.range.next_back(),
+            _ => self.step(take_back),
+        }
     }
 }
 
