@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
@@ -20,9 +21,16 @@ use parking_lot::Mutex;
 pub(crate) struct MappedFile {
     map: MmapRaw,
     /// Held during each store: callers promise disjoint ranges, but a broken promise must not
-    /// become a data race. About 15 ns when nobody else stores.
-    storing: Mutex<()>,
+    /// become a data race. About 15 ns when nobody else stores. Holds the end of the furthest store.
+    storing: Mutex<usize>,
+    /// Pages before this were let go of by [`leave`](MappedFile::leave).
+    left: AtomicUsize,
 }
+
+/// Fewer bytes than this are not worth a system call of their own in [`MappedFile::leave`].
+const LEAVE_BYTES: usize = 64 << 10;
+/// Stores behind this boundary keep their page; what the kernel's pages are larger than, it rounds itself.
+const PAGE_BYTES: usize = 4 << 10;
 
 impl MappedFile {
     /// Maps the first `len` bytes of `file`; `len` must not exceed its length, and must not be 0.
@@ -31,7 +39,7 @@ impl MappedFile {
         // Until `prefault` is called: or the first store into a page would have the kernel read far ahead, in blocks that were
         // never written, a pause of 18 ms for 8 MiB of zeros. Only a hint.
         let _refused = map.advise(memmap2::Advice::Random).is_err();
-        Ok(Self { map, storing: Mutex::new(()) })
+        Ok(Self { map, storing: Mutex::new(0), left: AtomicUsize::new(0) })
     }
 
     /// Brings all pages into memory, with their entries in the page table. Only a hint.
@@ -41,13 +49,32 @@ impl MappedFile {
         let _refused = self.map.advise(memmap2::Advice::PopulateRead).is_err();
     }
 
+    /// Lets the whole pages go that were stored to since the last call: their bytes stay in the page cache, unmapped. To be called
+    /// before a sync, which would otherwise make each mapped page read-only by itself, and interrupt all processors of the program
+    /// for each (3 us a page in a virtual machine, measured by `fillseq` of `benches/peers`); here that is done for many at once.
+    /// Only a hint.
+    pub(crate) fn leave(&self) {
+        let end = *self.storing.lock() / PAGE_BYTES * PAGE_BYTES;
+        let start = self.left.load(Ordering::Relaxed);
+        if end < start.saturating_add(LEAVE_BYTES) {
+            return;
+        }
+        self.left.fetch_max(end, Ordering::Relaxed);
+        #[cfg(target_os = "linux")]
+        // SAFETY: `DontNeed` frees nothing here: the mapping is shared and of a file (`map_raw` maps so), and a page of it that is
+        // touched again comes back from the page cache with all that was stored. No reference into the mapping exists.
+        let _refused = unsafe {
+            self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+        }
+        .is_err();
+    }
+
     /// Copies `bytes` to `offset`; `InvalidInput` if the range leaves the mapping.
     pub(crate) fn store(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
-        let fits = offset.checked_add(bytes.len()).is_some_and(|end| end <= self.map.len());
-        if !fits {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let _storing = self.storing.lock();
+        let end = offset.checked_add(bytes.len()).filter(|end| *end <= self.map.len());
+        let Some(end) = end else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let mut furthest = self.storing.lock();
+        *furthest = end.max(*furthest);
         // SAFETY:
         // - target: `offset + bytes.len() <= map.len()` was checked above, and `self.map` keeps the mapping
         //   alive and writable (`map_raw` maps shared and read-write) while `&self` lives;

@@ -285,6 +285,7 @@ impl SegmentFile for StdMappedSegment {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.segment.leave();
         self.file.sync_data()
     }
 

@@ -9,6 +9,7 @@ const LEN: u64 = 20_000;
 pub(super) const TOPICS: &[(&str, Topic)] = &[
     ("segment_create", create),
     ("segment_writes", writes),
+    ("segment_syncs", syncs),
     ("segment_range", range),
     ("segment_reopen", reopen),
     ("segment_replace", replace),
@@ -57,6 +58,33 @@ fn writes(ground: &Ground<'_>) {
     ground.holds(&path, &wanted, "bytes can be overwritten");
     drop(segment);
     ground.holds(&path, &wanted, "bytes stay after the handle is dropped");
+}
+
+/// Long enough that a mapping lets pages go between syncs, which nobody may notice.
+fn syncs(ground: &Ground<'_>) {
+    const LONG: usize = 512 << 10;
+    let path = ground.path("seg");
+    let segment = ok(ground.fs.create_segment(&path, LONG as u64), "create_segment works");
+    segment.prefault();
+    let mut wanted = vec![0; LONG];
+    let mut write = |offset: usize, len: usize, byte: u8| {
+        ok(segment.write_at(offset as u64, &vec![byte; len]), "write_at inside the segment works");
+        wanted[offset..offset + len].fill(byte);
+    };
+    for (at, byte) in (0..LONG - 30_000).step_by(30_000).zip(1..) {
+        write(at, 30_000, byte);
+        ok(segment.sync(), "a sync after each write works");
+        // Behind what is synced, across pages, and in the page that is half full.
+        write(at / 2, 5_000, byte.wrapping_add(100));
+        write(at + 29_990, 10, byte.wrapping_add(50));
+    }
+    ok(segment.sync(), "the last sync works");
+    ground.holds(&path, &wanted, "what is written before, between and behind syncs is there");
+    drop(segment);
+    let segment = ok(ground.fs.open_segment(&path), "open_segment works");
+    ok(segment.write_at(100, b"once more"), "write_at works in a segment opened again");
+    wanted[100..109].copy_from_slice(b"once more");
+    ground.holds(&path, &wanted, "and after the handle was dropped");
 }
 
 fn range(ground: &Ground<'_>) {
