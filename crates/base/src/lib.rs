@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`key`] | [`SeqNo`], [`ValueKind`], [`InternalKey`] and their order |
 //! | [`buffer`] | bytes that many share, behind one thin pointer; all `unsafe` code of the crate |
+//! | [`pages`] | memory in huge pages |
 //! | [`batch`] | the bytes of a write batch |
 //! | [`iter`], [`merging`] | the iterator contract, and the merge of many into one |
 //! | [`range_del`] | range tombstones and their fragments |
@@ -34,6 +35,7 @@ pub mod iter;
 pub mod key;
 pub mod limits;
 pub mod merging;
+pub mod pages;
 pub mod planted;
 pub mod probe;
 pub mod range_del;

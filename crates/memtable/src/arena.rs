@@ -23,6 +23,8 @@
 mod chunks;
 #[deny(unsafe_code)]
 mod names;
+#[cfg(not(loom))]
+mod slots;
 #[deny(unsafe_code)]
 mod spares;
 
@@ -30,9 +32,11 @@ use crate::account::Account;
 use base::sync::leaf::{Published, atomic::AtomicU32, atomic::AtomicU64, atomic::Ordering};
 use chunks::Chunks;
 #[cfg(loom)]
-pub(crate) use names::empty_slots;
+pub(crate) use names::Slots;
 pub(crate) use names::{Apart, Appender, Links, Mark, Ref, Slot};
 use names::{HEADER, Header, NO_CHUNK, UNIT, UNIT_BITS, record_units};
+#[cfg(not(loom))]
+pub(crate) use slots::Slots;
 use spares::SpareChunk;
 pub use spares::Spares;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -319,19 +323,4 @@ pub(crate) fn prefetch_slot(slot: &Slot) {
     }
     #[cfg(not(all(target_arch = "x86_64", not(any(miri, loom)))))]
     let _ = slot;
-}
-
-/// `n` empty slots, in pages that the system zeroes when they are first touched.
-#[cfg(not(loom))]
-pub(crate) fn empty_slots(n: usize) -> Box<[Slot]> {
-    let Ok(layout) = Layout::array::<Slot>(n.max(1)) else { panic!("size overflow") };
-    // SAFETY: the layout is not empty. All-zero bytes are a valid `AtomicU64`, so the slice is
-    // initialised; it has the length and layout with which `Box` will free it.
-    unsafe {
-        let first = std::alloc::alloc_zeroed(layout).cast::<Slot>();
-        if first.is_null() {
-            handle_alloc_error(layout);
-        }
-        Box::from_raw(ptr::slice_from_raw_parts_mut(first, n.max(1)))
-    }
 }

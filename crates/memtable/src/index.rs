@@ -6,7 +6,7 @@
 //! index is dropped, since readers may be in them.
 
 use crate::account::Account;
-use crate::arena::{Ref, Slot, Spares, empty_slots, prefetch_slot};
+use crate::arena::{Ref, Slot, Slots, Spares, prefetch_slot};
 use base::sync::leaf::atomic::{AtomicU32, Ordering};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -21,7 +21,7 @@ const JUMP_BITS: u32 = 12;
 pub(crate) struct Index {
     /// The current table is `tables[bits]`, with `1 << bits` slots; 0 before the first insert.
     bits: AtomicU32,
-    tables: [OnceLock<Box<[Slot]>>; BITS_MAX as usize + 1],
+    tables: [OnceLock<Slots>; BITS_MAX as usize + 1],
     /// What it grows to in one step once it has come to `JUMP_BITS`.
     likely_bits: u32,
     account: Arc<Account>,
@@ -135,7 +135,7 @@ impl Index {
     fn table(&self, bits: u32) -> &[Slot] {
         self.tables[bits as usize].get_or_init(|| {
             self.account.add(size_of::<Slot>() << bits);
-            self.spares.take_table(1 << bits).unwrap_or_else(|| empty_slots(1 << bits))
+            self.spares.take_table(1 << bits).unwrap_or_else(|| Slots::vacant(1 << bits))
         })
     }
 

@@ -27,10 +27,20 @@ pub(crate) struct MappedFile {
     left: AtomicUsize,
 }
 
-/// Fewer bytes than this are not worth a system call of their own in [`MappedFile::leave`].
+/// Fewer bytes than this are not worth system calls of their own.
 const LEAVE_BYTES: usize = 64 << 10;
 /// Stores behind this boundary keep their page; what the kernel's pages are larger than, it rounds itself.
 const PAGE_BYTES: usize = 4 << 10;
+
+/// Advice is given for so much at once: while the kernel follows it, no thread of the program gets new memory from it.
+#[cfg(target_os = "linux")]
+const STEP_BYTES: usize = 512 << 10;
+
+/// `start..end` in pieces, each with its length.
+#[cfg(target_os = "linux")]
+fn steps(start: usize, end: usize) -> impl Iterator<Item = (usize, usize)> {
+    (start..end).step_by(STEP_BYTES).map(move |at| (at, STEP_BYTES.min(end - at)))
+}
 
 impl MappedFile {
     /// Maps the first `len` bytes of `file`; `len` must not exceed its length, and must not be 0.
@@ -46,7 +56,10 @@ impl MappedFile {
     pub(crate) fn prefault(&self) {
         let _refused = self.map.advise(memmap2::Advice::Normal).is_err();
         #[cfg(target_os = "linux")]
-        let _refused = self.map.advise(memmap2::Advice::PopulateRead).is_err();
+        for (start, len) in steps(0, self.map.len()) {
+            let _refused =
+                self.map.advise_range(memmap2::Advice::PopulateRead, start, len).is_err();
+        }
     }
 
     /// Lets the whole pages go that were stored to since the last call: their bytes stay in the page cache, unmapped. To be called
@@ -61,12 +74,13 @@ impl MappedFile {
         }
         self.left.fetch_max(end, Ordering::Relaxed);
         #[cfg(target_os = "linux")]
-        // SAFETY: `DontNeed` frees nothing here: the mapping is shared and of a file (`map_raw` maps so), and a page of it that is
-        // touched again comes back from the page cache with all that was stored. No reference into the mapping exists.
-        let _refused = unsafe {
-            self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+        for (start, len) in steps(start, end) {
+            use memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: `DontNeed` frees nothing here: the mapping is shared and of a file (`map_raw` maps so), and a page of it that
+            // is touched again comes back from the page cache with all that was stored. No reference into the mapping exists.
+            let _refused =
+                unsafe { self.map.unchecked_advise_range(DontNeed, start, len) }.is_err();
         }
-        .is_err();
     }
 
     /// Copies `bytes` to `offset`; `InvalidInput` if the range leaves the mapping.

@@ -1,7 +1,6 @@
 //! Memory for many buffers of like size, in huge pages.
 //!
-//! A cache of a gigabyte in pages of 4 KiB is more than the processor can keep addresses of: each block read at
-//! random then waits for a walk through the page tables, and inside a virtual machine for two. Here 2 MiB are one page.
+//! A cache of a gigabyte in pages of 4 KiB is more than the processor can keep addresses of.
 //!
 //! A *slab* is 2 MiB cut into slots of one size, of which there are 32 between each power of two and the next: at most 3 %
 //! of a slot are lost. A slab whose last slot comes back serves any size again, and beyond a few of these is unmapped. So memory in slots of sizes that are not asked for any more is
@@ -9,12 +8,13 @@
 
 #![deny(unsafe_code)]
 
+use crate::pages::{HUGE_PAGE_BYTES, Pages};
 use crate::sync::leaf::Mutex;
-use slab::{Memory, SLAB_BYTES};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+const SLAB_BYTES: usize = HUGE_PAGE_BYTES;
 /// Slots of a size begin at a multiple of this: a cache line.
 const SLOT_ALIGN: usize = 64;
 /// Larger buffers go to the heap, where they are rare and have huge pages of their own if it so pleases the system.
@@ -36,7 +36,7 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct State {
     slabs: Vec<Option<Slab>>,
-    spare: Vec<Memory>,
+    spare: Vec<Pages>,
     /// Numbers of no slab.
     vacant: Vec<u32>,
     /// For each size of a slot the slabs with some to give.
@@ -45,7 +45,7 @@ struct State {
 
 #[derive(Debug)]
 struct Slab {
-    memory: Memory,
+    memory: Pages,
     slot_bytes: usize,
     /// Slots that came back.
     free: Vec<u16>,
@@ -93,7 +93,7 @@ impl Pool {
                 let memory = match state.spare.pop() {
                     Some(memory) => memory,
                     None => {
-                        let memory = Memory::new()?;
+                        let memory = Pages::zeroed(SLAB_BYTES)?;
                         self.mapped.fetch_add(SLAB_BYTES, Ordering::Relaxed);
                         memory
                     }
@@ -142,7 +142,7 @@ impl Pool {
 
 impl State {
     /// Cuts `memory` into slots.
-    fn add_slab(&mut self, memory: Memory, slot_bytes: usize) -> Option<u32> {
+    fn add_slab(&mut self, memory: Pages, slot_bytes: usize) -> Option<u32> {
         let slab = Slab { memory, slot_bytes, free: Vec::new(), fresh: 0, given: 0 };
         let number = match self.vacant.pop() {
             Some(number) => number,
@@ -173,62 +173,5 @@ impl Slab {
             self.fresh += 1;
             self.fresh - 1
         })
-    }
-}
-
-#[cfg(unix)]
-mod slab {
-    use memmap2::{MmapMut, MmapRaw};
-    use std::ptr::NonNull;
-
-    /// One huge page where processors have them of this size.
-    pub(super) const SLAB_BYTES: usize = 2 << 20;
-
-    /// A mapping of zeros.
-    #[derive(Debug)]
-    pub(super) struct Memory(MmapRaw);
-
-    impl Memory {
-        pub(super) fn new() -> Option<Memory> {
-            let map = MmapMut::map_anon(SLAB_BYTES).ok()?;
-            // The system may refuse: then it is memory as any other.
-            #[cfg(target_os = "linux")]
-            let _refused = map.advise(memmap2::Advice::HugePage).is_err();
-            Some(Memory(MmapRaw::from(map)))
-        }
-
-        /// The place at `offset`; never null.
-        pub(super) fn at(&self, offset: usize) -> Option<NonNull<u8>> {
-            NonNull::new(self.0.as_mut_ptr().wrapping_add(offset))
-        }
-
-        pub(super) fn offset_of(&self, place: NonNull<u8>) -> usize {
-            place.as_ptr() as usize - self.0.as_mut_ptr() as usize
-        }
-    }
-}
-
-#[cfg(not(unix))]
-mod slab {
-    use std::ptr::NonNull;
-
-    pub(super) const SLAB_BYTES: usize = 2 << 20;
-
-    /// Never made: buffers are on the heap.
-    #[derive(Debug)]
-    pub(super) enum Memory {}
-
-    impl Memory {
-        pub(super) fn new() -> Option<Memory> {
-            None
-        }
-
-        pub(super) fn at(&self, _: usize) -> Option<NonNull<u8>> {
-            match *self {}
-        }
-
-        pub(super) fn offset_of(&self, _: NonNull<u8>) -> usize {
-            match *self {}
-        }
     }
 }

@@ -58,7 +58,7 @@ impl Ref {
 
 /// One place of a hash table: a tag and a published reference, or nothing.
 #[repr(transparent)]
-#[cfg_attr(loom, derive(Default))]
+#[cfg_attr(loom, derive(Default, Debug))]
 pub(crate) struct Slot(pub(super) AtomicU64);
 
 impl Slot {
@@ -121,8 +121,30 @@ pub(crate) struct Links {
     pub(crate) rank: u8,
 }
 
-/// `n` empty slots for the checker, whose atomics are not zeroes.
+/// Vacant slots for the checker, whose atomics are not zeroes.
 #[cfg(loom)]
-pub(crate) fn empty_slots(n: usize) -> Box<[Slot]> {
-    (0..n.max(1)).map(|_| Slot::default()).collect()
+#[derive(Debug)]
+pub(crate) struct Slots(Box<[Slot]>);
+
+#[cfg(loom)]
+impl Slots {
+    pub(crate) fn vacant(len: usize) -> Slots {
+        Slots((0..len.max(1)).map(|_| Slot::default()).collect())
+    }
+}
+
+#[cfg(loom)]
+impl std::ops::Deref for Slots {
+    type Target = [Slot];
+
+    fn deref(&self) -> &[Slot] {
+        &self.0
+    }
+}
+
+#[cfg(loom)]
+impl std::ops::DerefMut for Slots {
+    fn deref_mut(&mut self) -> &mut [Slot] {
+        &mut self.0
+    }
 }

@@ -4,7 +4,7 @@
 //! faults for the next one, and with a lock on the whole address space while it takes the pages: writers stood still for
 //! milliseconds. So chunks of the largest size and the hash table of a full memtable are kept, up to a limit.
 
-use super::Slot;
+use super::{Slot, Slots};
 use base::sync::leaf::Mutex;
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub struct Spares {
 struct Kept {
     chunks: Vec<SpareChunk>,
     /// All vacant.
-    table: Option<Box<[Slot]>>,
+    table: Option<Slots>,
 }
 
 impl fmt::Debug for Spares {
@@ -68,12 +68,12 @@ impl Spares {
     }
 
     /// A table of `n` vacant slots, if there is one.
-    pub(crate) fn take_table(&self, n: usize) -> Option<Box<[Slot]>> {
+    pub(crate) fn take_table(&self, n: usize) -> Option<Slots> {
         self.kept.lock().table.take_if(|table| table.len() == n)
     }
 
     /// Keeps `table`, vacated, unless one is kept already.
-    pub(crate) fn keep_table(&self, mut table: Box<[Slot]>) {
+    pub(crate) fn keep_table(&self, mut table: Slots) {
         let wanted = size_of_val(&table[..]) <= self.chunks_max * super::CHUNK_MAX / 2;
         if wanted && self.kept.lock().table.is_none() {
             table.iter_mut().for_each(Slot::vacate);

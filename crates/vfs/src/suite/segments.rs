@@ -62,7 +62,7 @@ fn writes(ground: &Ground<'_>) {
 
 /// Long enough that a mapping lets pages go between syncs, which nobody may notice.
 fn syncs(ground: &Ground<'_>) {
-    const LONG: usize = 512 << 10;
+    const LONG: usize = 2 << 20;
     let path = ground.path("seg");
     let segment = ok(ground.fs.create_segment(&path, LONG as u64), "create_segment works");
     segment.prefault();
@@ -71,12 +71,12 @@ fn syncs(ground: &Ground<'_>) {
         ok(segment.write_at(offset as u64, &vec![byte; len]), "write_at inside the segment works");
         wanted[offset..offset + len].fill(byte);
     };
-    for (at, byte) in (0..LONG - 30_000).step_by(30_000).zip(1..) {
-        write(at, 30_000, byte);
+    for (at, byte) in (0..LONG - 130_000).step_by(130_000).zip(1..) {
+        write(at, 130_000, byte);
         ok(segment.sync(), "a sync after each write works");
         // Behind what is synced, across pages, and in the page that is half full.
         write(at / 2, 5_000, byte.wrapping_add(100));
-        write(at + 29_990, 10, byte.wrapping_add(50));
+        write(at + 129_990, 10, byte.wrapping_add(50));
     }
     ok(segment.sync(), "the last sync works");
     ground.holds(&path, &wanted, "what is written before, between and behind syncs is there");
