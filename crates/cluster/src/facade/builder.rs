@@ -6,7 +6,7 @@ use super::options::TIMEOUT_MICROS_DEFAULT;
 use super::{Cluster, Error, KeyspaceOptions, Shared};
 use crate::clock::Actor;
 use crate::membership::Config;
-use crate::node::{Node, NodeOptions, Parts};
+use crate::node::{Node, NodeOptions, Parts, TABLES_FROM_BYTES_DEFAULT};
 use crate::rebalance::DriverOptions;
 use crate::record::{Bounds, Mode};
 use crate::runtime::{Runtime, ThreadRuntime};
@@ -48,6 +48,7 @@ pub struct ClusterBuilder {
     limits: Limits,
     driver: DriverOptions,
     detector: Config,
+    tables_from_bytes: u64,
 }
 
 /// How nodes are started, also later.
@@ -62,6 +63,7 @@ pub(crate) struct Plan {
     pub(super) timeout_micros: u64,
     pub(super) driver: DriverOptions,
     detector: Config,
+    tables_from_bytes: u64,
 }
 
 impl ClusterBuilder {
@@ -80,6 +82,7 @@ impl ClusterBuilder {
                 ..DriverOptions::default()
             },
             detector: Config::default(),
+            tables_from_bytes: TABLES_FROM_BYTES_DEFAULT,
         }
     }
 
@@ -147,6 +150,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Sets how much of what moves to a node has to come together to be written as table files, past its log; [`u64::MAX`] is never.
+    /// Default 1 MiB.
+    pub fn tables_from_bytes(mut self, bytes: u64) -> Self {
+        self.tables_from_bytes = bytes;
+        self
+    }
+
     /// Sets after which time a node that does not answer is given up, in microseconds: what it owned is copied from the other owners.
     /// `None` is never. Default 10 minutes.
     pub fn give_up_after_micros(mut self, micros: Option<u64>) -> Self {
@@ -181,6 +191,7 @@ impl ClusterBuilder {
             timeout_micros: self.timeout_micros,
             driver: self.driver,
             detector: self.detector.clone(),
+            tables_from_bytes: self.tables_from_bytes,
         };
         let runtime = ThreadRuntime::new(THREADS);
         let agreement = Agreement::open(plan.open_db(AGREEMENT)?, &runtime, &|| self.first())?;
@@ -278,9 +289,10 @@ impl Shared {
     /// Starts a node on what its directory holds.
     pub(super) fn run(&self, id: NodeId, new_member: bool) -> Result<(), Error> {
         let topology = self.agreement.known();
-        let options = NodeOptions::new(topology.cluster(), id)
+        let mut options = NodeOptions::new(topology.cluster(), id)
             .new_member(new_member)
             .detector(self.plan.detector.clone());
+        options.tables_from_bytes = self.plan.tables_from_bytes;
         let parts = Parts {
             runtime: Arc::clone(&self.runtime) as _,
             transport: Arc::clone(&self.network) as _,

@@ -4,6 +4,7 @@ use super::meta::PartState;
 use super::part::{Held, Part};
 use super::replica::{Replica, failure_of};
 use crate::layout;
+use crate::merkle::Span;
 use crate::record::Record;
 use crate::transport::Failure;
 use base::sync::MutexGuard;
@@ -140,14 +141,9 @@ impl<'a> Change<'a> {
     /// # Errors
     /// What the database says; the partition is as it was in memory. With [`Failure::Internal`] it is not known what is stored.
     pub(crate) fn commit(mut self) -> Result<(), Failure> {
-        let changes = |touched: &Touched| touched.before.as_ref() != Some(&touched.now);
-        self.touched.retain(|_, touched| touched.anew || changes(touched));
-        // A record that says nothing is as good as none.
+        self.keep_what_changes();
         let floor = self.state.floor.clone();
         let is_stored = |record: &Record| !record.can_go(&floor);
-        self.touched.retain(|_, touched| {
-            touched.anew || touched.before.is_some() || is_stored(&touched.now)
-        });
         if self.touched.is_empty() && self.state == self.held.state && self.also.is_none() {
             return Ok(());
         }
@@ -176,6 +172,70 @@ impl<'a> Change<'a> {
         }
         self.held.state = self.state;
         self.part.show(&self.held);
+        Ok(())
+    }
+
+    /// Writes records of keys of which nothing is stored into tables, past log and memtable, if they are most of all. To be called right
+    /// before [`commit`](Self::commit), which writes what is left.
+    ///
+    /// What is ingested is newer to the database than all that it holds. It hides nothing: the partition is held, so nobody has
+    /// written one of these keys since this change looked and found none. The tables are there before the batch that says that
+    /// their dots were seen: after a crash in between records are stored and not seen, so they come again and merge with themselves.
+    ///
+    /// # Errors
+    /// As for [`commit`](Self::commit); some of the records may be stored.
+    pub(super) fn write_tables(&mut self) -> Result<(), Failure> {
+        self.keep_what_changes();
+        let floor = &self.state.floor;
+        let is_new = |one: &Touched| one.before.is_none() && !one.anew && !one.now.can_go(floor);
+        let (new, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.touched).into_iter().partition(|(_, one)| is_new(one));
+        self.touched = others;
+        if new.len() <= self.touched.len() {
+            self.touched.extend(new);
+            return Ok(());
+        }
+        self.replica.note_write();
+        self.store_first_state()?;
+        self.ingest(new)
+    }
+
+    /// A start takes a partition without a state for empty: no record is stored before one is.
+    fn store_first_state(&self) -> Result<(), Failure> {
+        let meta = self.replica.meta();
+        let stored = meta.part(self.id, self.partition).map_err(|error| failure_of(&error))?;
+        if stored.is_some() {
+            return Ok(());
+        }
+        let mut batch = self.replica.db().batch();
+        meta.put_part(&mut batch, self.id, self.partition, &self.held.state);
+        batch.commit_with(Durability::Sync).map_err(|error| failure_of(&error))
+    }
+
+    /// Drops what is written as it was, or says nothing and was not there: that is as good as no record.
+    fn keep_what_changes(&mut self) {
+        let floor = &self.state.floor;
+        self.touched.retain(|_, touched| {
+            let is_new = touched.before.is_none();
+            let changes = touched.before.as_ref() != Some(&touched.now);
+            touched.anew || (changes && !(is_new && touched.now.can_go(floor)))
+        });
+    }
+
+    /// Writes records into tables, which are synced then.
+    fn ingest(&mut self, new: BTreeMap<Slice, Touched>) -> Result<(), Failure> {
+        self.replica.note_write();
+        let pairs = new
+            .iter()
+            .map(|(key, touched)| (layout::stored_key(self.partition, key), touched.now.encode()));
+        if let Err(error) = self.keyspace.ingest(pairs) {
+            // Nobody knows whether they are there.
+            self.held.tree.forget(&Span::all());
+            return Err(failure_of(&error));
+        }
+        for (key, touched) in new {
+            self.held.tree.update(&key, None, touched.now.fingerprint(&key));
+        }
         Ok(())
     }
 }

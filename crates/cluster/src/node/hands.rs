@@ -10,28 +10,25 @@
 use super::meta::PartState;
 use super::{Change, Node, Replica, failure_of};
 use crate::clock::Actor;
-use crate::codec::message::{Answer, Cause, Item, Transfer, Transferred};
 use crate::exchange::Ended;
 use crate::layout;
 use crate::merkle::Tree;
-use crate::rebalance::{Cursor, MoveRecord, MoverEffect, MoverEvent, Moving, Ticket};
+use crate::rebalance::{MoveRecord, MoverEffect, MoverEvent, Moving, Ticket};
 use crate::record::Mode;
-use crate::topology::{JobId, Role};
-use crate::transport::{Detail, Failure};
-use base::{KeyspaceId, Slice, planted};
+use crate::topology::Role;
+use crate::transport::Failure;
+use base::{KeyspaceId, planted};
 use lsm::{Db, Durability, Keyspace, KeyspaceOptions};
 use ring::{NodeId, Partition};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const KEYSPACE: &str = "_jobs";
-/// Bytes of a page.
-const PAGE_BYTES: u32 = 1 << 20;
 
 /// How far moves have come, on disk.
 #[derive(Debug)]
 pub(super) struct Jobs {
-    keyspace: Keyspace,
+    pub(super) keyspace: Keyspace,
 }
 
 impl Jobs {
@@ -56,7 +53,7 @@ impl Jobs {
     }
 }
 
-fn key_of(moving: Moving) -> Vec<u8> {
+pub(super) fn key_of(moving: Moving) -> Vec<u8> {
     [&[moving.replicas][..], &moving.partition.0.to_be_bytes()].concat()
 }
 
@@ -71,8 +68,8 @@ impl Node {
     pub(super) fn carry_out(self: &Arc<Self>, effect: MoverEffect) {
         let told = |ended: Result<(), Failure>| ended.map_err(drop);
         match effect {
-            MoverEffect::Fetch { ticket, from, moving, record } => {
-                self.fetch(ticket, from, moving, record);
+            MoverEffect::Fetch { ticket, from, moving, record, bytes_max } => {
+                self.fetch(ticket, from, moving, record, bytes_max);
             }
             MoverEffect::CatchUp { ticket, with, moving } => {
                 self.catch_up(ticket, with, moving, self.moved_keyspaces(moving));
@@ -92,62 +89,10 @@ impl Node {
     }
 
     /// Keyspaces that move together, ascending.
-    fn moved_keyspaces(&self, moving: Moving) -> Vec<(KeyspaceId, Mode)> {
+    pub(super) fn moved_keyspaces(&self, moving: Moving) -> Vec<(KeyspaceId, Mode)> {
         let view = self.view();
         let moved = view.keyspaces().filter(|(_, p)| p.replicas == usize::from(moving.replicas));
         moved.map(|(id, policy)| (id, policy.mode)).collect()
-    }
-
-    fn fetch(self: &Arc<Self>, ticket: Ticket, from: NodeId, moving: Moving, record: MoveRecord) {
-        let (epoch, keyspaces, job) = (self.epoch(), self.moved_keyspaces(moving), record.job);
-        let at = record.cursor.clone();
-        let at = at.unwrap_or(Cursor { keyspace: KeyspaceId(0), key: Slice::default() });
-        let mut ahead = keyspaces.into_iter().filter(move |(id, _)| *id >= at.keyspace);
-        let Some((keyspace, mode)) = ahead.next() else {
-            return self.move_on(MoverEvent::Fetched(ticket, Ok((0, None))));
-        };
-        let following = ahead.next().map(|(id, _)| Cursor { keyspace: id, key: Slice::default() });
-        let start = if keyspace == at.keyspace { at.key } else { Slice::default() };
-        let (partition, bytes_max) = (moving.partition, PAGE_BYTES);
-        let transfer = Transfer { keyspace, partition, start, end: None, beyond: None, bytes_max };
-        self.ask_at(epoch, from, self.patience(), transfer, move |node, ended| {
-            let taken = match ended {
-                Ok(Answer::Transferred(Transferred { items, next })) => {
-                    let next = next.map(|key| Cursor { keyspace, key }).or(following);
-                    let len = |item: &Item| item.key.len() + item.record.encode().len();
-                    let bytes = items.iter().map(len).sum::<usize>() as u64;
-                    let record =
-                        MoveRecord { cursor: next.clone(), bytes: record.bytes + bytes, ..record };
-                    let also = (node.jobs.keyspace.clone(), key_of(moving), record.encode());
-                    let taken = node.fenced(keyspace, partition, epoch, |view| {
-                        if !view.takes(node.id(), keyspace, partition) {
-                            return Err(Failure::NotReady);
-                        }
-                        node.replica.take_page(keyspace, partition, mode, &items, also)
-                    });
-                    taken.map(|()| {
-                        node.count_fetched(job, bytes);
-                        (bytes, next)
-                    })
-                }
-                Ok(_) => Err(Failure::Internal(Detail::new("no answer to this"))),
-                Err(failure) => Err(failure),
-            };
-            node.move_on(MoverEvent::Fetched(ticket, taken.map_err(drop)));
-        });
-    }
-
-    fn count_fetched(&self, job: JobId, bytes: u64) {
-        let mut fetched = self.fetched.lock();
-        let before = if fetched.0 == job { fetched.1 } else { 0 };
-        *fetched = (job, before + bytes);
-    }
-
-    /// Bytes that this node has fetched for `job` since it was started.
-    #[must_use]
-    pub fn bytes_fetched(&self, job: JobId) -> u64 {
-        let fetched = self.fetched.lock();
-        if fetched.0 == job { fetched.1 } else { 0 }
     }
 
     /// Exchanges one keyspace after the other, the last one first.
@@ -199,24 +144,6 @@ impl Node {
 }
 
 impl Replica {
-    /// Merges a page, and stores one thing more in the same batch. All of it or nothing.
-    fn take_page(
-        &self,
-        id: KeyspaceId,
-        partition: Partition,
-        mode: Mode,
-        items: &[Item],
-        also: (Keyspace, Vec<u8>, Vec<u8>),
-    ) -> Result<(), Failure> {
-        let part = self.part(id, partition)?;
-        let mut change = Change::of(self, id, partition, &part)?;
-        for item in items {
-            self.apply_one(&mut change, mode, Cause::Move, item)?;
-        }
-        change.also = Some(also);
-        change.commit()
-    }
-
     /// All that was ever acknowledged is here.
     fn complete(&self, id: KeyspaceId, partition: Partition) -> Result<(), Failure> {
         let part = self.part(id, partition)?;

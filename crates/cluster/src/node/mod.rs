@@ -12,6 +12,7 @@
 
 mod apply;
 mod change;
+mod fetch;
 mod follow;
 mod hands;
 mod holes;
@@ -52,6 +53,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+/// See [`NodeOptions::tables_from_bytes`].
+pub(crate) const TABLES_FROM_BYTES_DEFAULT: u64 = 1 << 20;
 /// How long a node that did not answer is asked last.
 const SILENT_MICROS: u64 = 2_000_000;
 
@@ -104,6 +107,9 @@ pub struct NodeOptions {
     pub mend_micros: u64,
     /// Most bytes of hints that are kept for one owner. Default 64 MiB.
     pub hints_bytes_max: u64,
+    /// Records that move to this node go into table files past the log where so many bytes are stored at once and nothing was stored of
+    /// their keys; 0 is always, [`u64::MAX`] never. Default 1 MiB: for less, a table of its own is not worth it.
+    pub tables_from_bytes: u64,
     /// Failure detection, the same at all members. Default none.
     pub detector: Option<Config>,
 }
@@ -125,6 +131,7 @@ impl NodeOptions {
             hint_micros: 20_000,
             mend_micros: 1_000_000,
             hints_bytes_max: 64 << 20,
+            tables_from_bytes: TABLES_FROM_BYTES_DEFAULT,
             detector: None,
         }
     }

@@ -8,6 +8,11 @@ use ring::{Epoch, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Bytes of one [`MoverEffect::Fetch`], at most: they are in memory at once.
+const FETCH_BYTES_MAX: u64 = 4 << 20;
+/// A throttle lets through at once what it does in one second, divided by this.
+const FETCHES_PER_SECOND: u64 = 8;
+
 /// Names one thing that was asked for, so that its end is not taken for that of another. Not reused by one [`Mover`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
@@ -30,7 +35,7 @@ impl Default for MoverOptions {
 pub enum MoverEvent {
     /// The node is at this topology: it is stored, synced, and older requests are refused by it. Older ones than before are passed over.
     Topology(Arc<Topology>),
-    /// A [`MoverEffect::Fetch`] ended: with the bytes of the page, and where to go on; `None` if that was the last one.
+    /// A [`MoverEffect::Fetch`] ended: with the bytes of the pages, and where to go on; `None` if there are no more.
     Fetched(Ticket, Result<(u64, Option<Cursor>), ()>),
     /// A [`MoverEffect::AskEpoch`] ended: the node's topology, stored, is of this epoch.
     Epoch(Ticket, Result<Epoch, ()>),
@@ -43,8 +48,9 @@ pub enum MoverEvent {
 /// What a mover wants done. All but the last end with an event; `Err` where they did not happen or may not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MoverEffect {
-    /// Ask `from` for one page of all that it stores (of keyspaces with so many replicas, deletes too), beginning at the cursor, and merge
-    /// it. One synced batch holds the page and `record` with its cursor set behind the page and the page's bytes added. Nothing is merged
+    /// Ask `from` for pages of all that it stores (of keyspaces with so many replicas, deletes too), beginning at the cursor, and merge
+    /// them: at least one page, and no further one once there are `bytes_max`. `record`, with its cursor set behind the pages and their
+    /// bytes added, is stored and synced with the last of what is merged. Nothing is merged
     /// once the node's topology says that it neither owns nor receives it: it may have been deleted meanwhile.
     Fetch {
         /// Names it.
@@ -55,6 +61,8 @@ pub enum MoverEffect {
         moving: Moving,
         /// The record so far.
         record: MoveRecord,
+        /// Bytes to ask for at once, about.
+        bytes_max: u64,
     },
     /// Ask a node for the epoch of its topology.
     AskEpoch {
@@ -272,6 +280,11 @@ impl Mover {
     fn go_on(&mut self, now: u64, effects: &mut Vec<MoverEffect>) {
         let Some(topology) = self.topology.clone() else { return };
         let paused = topology.job().is_some_and(|job| job.paused);
+        let rate = topology.job().map_or(0, |job| job.bytes_per_second);
+        let bytes_max = match rate {
+            0 => FETCH_BYTES_MAX,
+            rate => FETCH_BYTES_MAX.min(rate / FETCHES_PER_SECOND),
+        };
         let moving: Vec<Moving> = self.tasks.keys().copied().collect();
         let mut wake: Option<u64> = None;
         for moving in moving {
@@ -287,7 +300,7 @@ impl Mover {
             }
             let ticket = Ticket(self.tickets + 1);
             let Some(effect) =
-                self.tasks.get_mut(&moving).and_then(|task| task.begin(moving, ticket))
+                self.tasks.get_mut(&moving).and_then(|task| task.begin(moving, ticket, bytes_max))
             else {
                 continue;
             };
@@ -384,7 +397,7 @@ impl Mover {
 
 impl Task {
     /// The next thing to ask for, if nothing is under way and there is any.
-    fn begin(&mut self, moving: Moving, ticket: Ticket) -> Option<MoverEffect> {
+    fn begin(&mut self, moving: Moving, ticket: Ticket, bytes_max: u64) -> Option<MoverEffect> {
         if let State::Fencing { left, .. } = &self.state
             && left.is_empty()
         {
@@ -397,7 +410,9 @@ impl Task {
         };
         let record = self.record.clone();
         let effect = match &self.state {
-            State::Copying { .. } => MoverEffect::Fetch { ticket, from: source?, moving, record },
+            State::Copying { .. } => {
+                MoverEffect::Fetch { ticket, from: source?, moving, record, bytes_max }
+            }
             State::StoreCopied(_) => {
                 let record = MoveRecord { copied: true, ..record };
                 MoverEffect::Store { ticket, moving, record }

@@ -214,7 +214,9 @@ impl World {
             actors: Arc::new(move || Actor(actors.fetch_add(1, Ordering::Relaxed) + 1)),
             topology,
         };
-        let options = NodeOptions::new(CLUSTER, host.id).new_member(new_member).nonce(seed);
+        let mut options = NodeOptions::new(CLUSTER, host.id).new_member(new_member).nonce(seed);
+        // Partitions are small, and yet some of what moves is to go into tables.
+        options.tables_from_bytes = 200;
         let node =
             Node::open(parts, options).map_err(|e| format!("{} does not start: {e}", host.id))?;
         host.node = Some(node);

@@ -356,7 +356,7 @@ impl World {
         let epoch = self.topologies[known].epoch();
         for effect in mover.handle(self.now, event) {
             match effect {
-                MoverEffect::Fetch { ticket, from, moving, record } => {
+                MoverEffect::Fetch { ticket, from, moving, record, .. } => {
                     let question = Question::Page(ticket, moving, record);
                     self.push(300, Event::Ask(id, start, from, question));
                 }
