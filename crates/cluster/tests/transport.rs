@@ -262,6 +262,43 @@ fn a_cut_has_a_direction() {
     assert_eq!((ask(1, 3), ask(2, 1)), (Ok(()), Ok(())));
 }
 
+/// One copy of a request is served, and the other one comes after its node has stopped: nobody may be told that none was.
+#[test]
+fn a_copy_that_comes_too_late_does_not_say_that_nothing_happened() {
+    let mut disconnected = 0;
+    for seed in 0..20 {
+        let runtime = SimRuntime::new(seed);
+        let network =
+            InProcess::new(Arc::clone(&runtime) as Arc<dyn Runtime>, seed, Limits::default());
+        let served: Arc<Mutex<BTreeMap<u64, u32>>> = Arc::default();
+        let service = Echo { node: NodeId(2), silent: false, served: Arc::clone(&served) };
+        network.bind(NodeId(2), Arc::new(service)).expect("nobody else is there");
+        network.set_links(Link {
+            delay_micros_min: 10,
+            delay_micros_max: 1_000,
+            doubled_per_mille: 1_000,
+            ..Link::default()
+        });
+        // Its answer is lost, and that it stops.
+        network.cut(NodeId(2), NodeId(1));
+        let ended: Arc<Mutex<Option<Ended>>> = Arc::default();
+        let told = Arc::clone(&ended);
+        let keys = vec!["12345678".into()];
+        let request = Read { keyspace: KeyspaceId(0), wanted: Wanted::Digest, keys };
+        let (from, to, epoch) = (NodeId(1), NodeId(2), Epoch(1));
+        let call = Call { from, to, epoch, timeout_micros: 100_000, request: request.into() };
+        network.send(call, Box::new(move |ended| *told.lock() = Some(ended)));
+        assert!(runtime.run_until(1_000, &mut || !served.lock().is_empty()));
+        network.unbind(NodeId(2));
+        network.mend_all();
+        runtime.run_for(200_000);
+        let failure = ended.lock().take().expect("its time is up").expect_err("no answer");
+        assert!(failure.may_have_happened(), "seed {seed}: {failure}");
+        disconnected += u32::from(failure == Failure::Disconnected);
+    }
+    assert!(disconnected > 0, "no copy came too late");
+}
+
 /// What an encoded message costs; the figure is printed, the bound is what keeps it honest.
 #[test]
 fn frames_are_small() {

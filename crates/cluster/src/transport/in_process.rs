@@ -283,17 +283,20 @@ impl InProcess {
 
     fn arrive_request(&self, frame: &Frame<'_>) {
         let header = frame.header;
-        let bound = {
+        let (bound, delivered) = {
             let mut state = self.state.lock();
             let bound = state.services.get(&header.to).cloned();
-            if let (Some(_), Some(pending)) = (&bound, state.calls.get_mut(&header.call)) {
+            let pending = state.calls.get_mut(&header.call);
+            let delivered = pending.as_ref().is_some_and(|pending| pending.delivered);
+            if let (Some(_), Some(pending)) = (&bound, pending) {
                 pending.delivered = true;
             }
-            bound
+            (bound, delivered)
         };
         let Some(bound) = bound else {
-            // The system of the other side says so, not the node.
-            return self.reply(&header, Epoch(0), &Failed { failure: Failure::Unreachable }.into());
+            // The system of the other side says so, not the node. An earlier copy of the frame may have reached the node before it stopped.
+            let failure = if delivered { Failure::Disconnected } else { Failure::Unreachable };
+            return self.reply(&header, Epoch(0), &Failed { failure }.into());
         };
         let responder = self.responder(header, bound.binding);
         match Request::of(frame) {
