@@ -36,6 +36,7 @@ pub(crate) struct Sim {
     hosts: BTreeMap<NodeId, Host>,
     actors: Arc<AtomicU64>,
     starts: u64,
+    hints_bytes_max: u64,
 }
 
 struct Host {
@@ -47,8 +48,13 @@ struct Host {
 impl Sim {
     /// Nodes `1..=count`, with keys of three owners in so many partitions.
     pub(crate) fn new(count: u64, partitions: u32) -> Sim {
+        Sim::with(count, partitions, Limits::default(), 0)
+    }
+
+    /// The same with other bounds.
+    pub(crate) fn with(count: u64, partitions: u32, limits: Limits, hints_bytes_max: u64) -> Sim {
         let runtime = SimRuntime::new(7);
-        let network = InProcess::new(Arc::clone(&runtime) as _, 11, Limits::default());
+        let network = InProcess::new(Arc::clone(&runtime) as _, 11, limits);
         network.set_links(Link::near());
         let mut topology = Topology::new(CLUSTER, Ring::new(partitions).expect("a power of two"));
         for id in (1..=count).map(NodeId) {
@@ -62,7 +68,8 @@ impl Sim {
         }
         let (hosts, actors) = (BTreeMap::new(), Arc::default());
         let topology = Arc::new(topology);
-        let mut sim = Sim { runtime, network, topology, hosts, actors, starts: 0 };
+        let starts = 0;
+        let mut sim = Sim { runtime, network, topology, hosts, actors, starts, hints_bytes_max };
         for id in (1..=count).map(NodeId) {
             sim.open(id, MemFs::new(), true);
         }
@@ -99,7 +106,7 @@ impl Sim {
         options.exchange_micros = NEVER_MICROS;
         options.round_micros = NEVER_MICROS;
         options.mend_micros = NEVER_MICROS;
-        options.hints_bytes_max = 0;
+        options.hints_bytes_max = self.hints_bytes_max;
         let node = Node::open(parts, options).expect("it starts");
         self.hosts.insert(id, Host { fs, node: Some(node), jobs });
     }
@@ -204,8 +211,18 @@ impl Sim {
 
     /// The same, if it can be read.
     pub(crate) fn held_or(&self, n: u64, key: &str) -> Result<Option<Record>, Failure> {
+        self.held_in(SIBLINGS, n, key)
+    }
+
+    /// The same of a keyspace.
+    pub(crate) fn held_in(
+        &self,
+        keyspace: KeyspaceId,
+        n: u64,
+        key: &str,
+    ) -> Result<Option<Record>, Failure> {
         let partition = self.partition_of(key);
-        self.node(n).replica().read_any(SIBLINGS, partition, key.as_bytes())
+        self.node(n).replica().read_any(keyspace, partition, key.as_bytes())
     }
 
     pub(crate) fn partition_of(&self, key: &str) -> Partition {

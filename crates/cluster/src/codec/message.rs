@@ -13,6 +13,7 @@ use crate::record::{Floor, Record};
 use crate::transport::{Class, Failure};
 use base::{KeyspaceId, Slice};
 use ring::{Epoch, NodeId, Partition};
+use std::collections::VecDeque;
 
 // ---- parts of messages ----
 
@@ -26,6 +27,19 @@ fields! {
         /// The write that made it what it is, if one did: the receiver has then seen this dot. The dot of a delete is
         /// in no version.
         made_by: Option<Dot>,
+    }
+}
+
+impl Item {
+    /// Takes off the first items, as many as have `bytes_max` bytes of keys and values together, but at least one.
+    pub(crate) fn take_piece(items: &mut VecDeque<Item>, bytes_max: usize) -> Vec<Item> {
+        let mut bytes = 0;
+        let fits = |item: &&Item| {
+            bytes += item.key.len() + item.record.value_bytes();
+            bytes <= bytes_max
+        };
+        let count = items.iter().take_while(fits).count().max(1).min(items.len());
+        items.drain(..count).collect()
     }
 }
 

@@ -85,7 +85,8 @@ impl Node {
             drop(taken);
         });
         let state = Mutex::new(State { ways, open, done: Some(done) });
-        let deadline_micros = self.runtime().monotonic_micros() + options.timeout_micros;
+        let deadline_micros =
+            self.runtime().monotonic_micros().saturating_add(options.timeout_micros);
         let forward = Arc::new(Forward { keyspace, options, deadline_micros, ops, state });
         let known = view.policy(keyspace).map(drop).and_then(|()| forward.check());
         self.work(move |node| match known {

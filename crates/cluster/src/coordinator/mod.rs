@@ -5,8 +5,12 @@
 
 mod forward;
 mod read;
+#[cfg(test)]
+mod read_tests;
 mod scan;
 mod served;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use forward::WriteOptions;

@@ -114,7 +114,8 @@ impl Node {
             drop(taken);
         });
         let state = Mutex::new(State { asked, open, timers, done: Some(done) });
-        let deadline_micros = self.runtime().monotonic_micros() + options.timeout_micros;
+        let deadline_micros =
+            self.runtime().monotonic_micros().saturating_add(options.timeout_micros);
         let reading = Arc::new(Reading { keyspace, policy, options, deadline_micros, keys, state });
         self.work(move |node| reading.begin(node));
     }
@@ -214,6 +215,11 @@ impl Reading {
         node.ask_at(epoch, owner, self.options.timeout_micros, read, move |node, ended| {
             let said = match ended {
                 Ok(Answer::Records(records)) => Ok(records),
+                Err(Failure::AnswerTooLarge { .. }) if keys.len() > 1 => {
+                    let (one, other) = keys.split_at(keys.len() / 2);
+                    this.ask(node, owner, epoch, one.to_vec());
+                    return this.ask(node, owner, epoch, other.to_vec());
+                }
                 Ok(_) => Err(Failure::Internal(Detail::new("no answer to this"))),
                 Err(failure) => Err(failure),
             };
@@ -269,8 +275,9 @@ impl Reading {
     fn merge(self: &Arc<Self>, node: &Arc<Node>, at: usize) {
         let (said, others, view, partition) = {
             let asked = &self.state.lock().asked[at];
-            let (said, left, view) = (asked.said.clone(), asked.left.clone(), &asked.view);
-            (said, left, Arc::clone(view), asked.partition)
+            // Also those that were asked and say nothing: what they would say is not waited for.
+            let others: Vec<NodeId> = asked.left.iter().chain(&asked.waiting).copied().collect();
+            (asked.said.clone(), others, Arc::clone(&asked.view), asked.partition)
         };
         let merged = said.iter().fold(Record::default(), |merged, (_, record)| {
             merged.merge(record, self.policy.mode).record

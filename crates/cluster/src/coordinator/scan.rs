@@ -85,7 +85,8 @@ impl Node {
             Ok(policy) => policy.mode,
             Err(failure) => return done(Err(failure)),
         };
-        let deadline_micros = self.runtime().monotonic_micros() + options.timeout_micros;
+        let deadline_micros =
+            self.runtime().monotonic_micros().saturating_add(options.timeout_micros);
         let taken = self.take_request();
         let done: Done = Box::new(move |page| {
             done(page);

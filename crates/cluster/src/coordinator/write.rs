@@ -94,7 +94,8 @@ impl Node {
             let detail = Detail::new("a call is named by the node that passes it on");
             return responder.fail(epoch, Failure::Invalid(detail));
         }
-        match self.served().lock().admit(call.id.clone(), responder) {
+        let admission = self.served().lock().admit(call.id.clone(), responder);
+        match admission {
             Admission::New => {}
             Admission::Running => return,
             Admission::Again(responder, outcome) => return responder.answer(epoch, outcome),
@@ -305,8 +306,9 @@ impl Writing {
                 progress.waiting = progress.waiting.saturating_sub(1);
                 match result {
                     Ok(Outcome::Stored | Outcome::Known) => progress.owners.push(owner),
-                    Err(Failure::StaleStamp { after }) if progress.stamps < STAMPS_MAX => {
-                        // Settled by what comes of the new stamp.
+                    Err(Failure::StaleStamp { after }) if progress.may_be_stamped_again() => {
+                        // Settled by what comes of the new stamp: nobody's word for this one counts from now on.
+                        progress.turn += 1;
                         again.push((at, after));
                         continue;
                     }
@@ -416,7 +418,7 @@ impl Writing {
         self.ask_stand_in(node, &view, hint, stand_ins, missed);
     }
 
-    /// Asks one stand-in after the other, those that are taken already last.
+    /// Asks one stand-in after the other, but none that keeps the write already: for two owners it would still be one copy.
     fn ask_stand_in(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -485,7 +487,11 @@ impl Writing {
                 self.send(node, &view, partition, &[at]);
             }
             // What was stored before stays, and may win or lose.
-            _ => self.state.lock().look(at, &self.goal),
+            _ => {
+                let state = &mut *self.state.lock();
+                let failure = state.progress[at].unknown(&self.goal);
+                state.settle(at, Err(failure));
+            }
         }
     }
 
@@ -558,6 +564,11 @@ impl State {
 }
 
 impl Progress {
+    /// One that is acknowledged is not: another write may have followed it since, and would come before it.
+    fn may_be_stamped_again(&self) -> bool {
+        self.settled.is_none() && self.stamps < STAMPS_MAX
+    }
+
     /// The write is stored at `owner`, with this dot.
     fn begin(&mut self, owner: NodeId, made: Made) {
         self.made = Some(made);

@@ -137,6 +137,7 @@ impl Replica {
         if let Some(owners) = owners {
             change.note_peer(told.peer, owners);
         }
+        change.tidy_tree();
         change.commit()?;
         Ok(adopted)
     }

@@ -27,8 +27,10 @@ use ring::{Epoch, NodeId, Partition};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Records that are fetched in one request.
+/// Records that are fetched in one request, at first; fewer where they are large.
 const FETCH_MAX: usize = 64;
+/// Bytes of records that are told in one request, unless one of them has more.
+const TELL_BYTES: usize = 256 << 10;
 
 /// Told how an exchange ended.
 type Done = Box<dyn FnOnce(&Arc<Node>, Ended) + Send>;
@@ -60,6 +62,7 @@ struct Exchange {
     search: Search,
     /// Keys that differ and were not told yet.
     differing: VecDeque<Slice>,
+    fetch_max: usize,
     told: u64,
     /// A key could not be told.
     incomplete: bool,
@@ -93,6 +96,7 @@ impl Node {
             floor: Floor::default(),
             search: Search::new(Span::all()),
             differing: VecDeque::new(),
+            fetch_max: FETCH_MAX,
             told: 0,
             incomplete: false,
             brought: false,
@@ -127,6 +131,7 @@ impl Exchange {
         node.ask_at(self.epoch, self.peer, node.patience(), digests, move |node, ended| {
             let taken = match ended {
                 Ok(Answer::Digested(digested)) => self.take(node, digested.ranges),
+                Err(Failure::AnswerTooLarge { .. }) if self.search.ask_less() => Ok(()),
                 Ok(_) => Err(Failure::Internal(Detail::new("no answer to this"))),
                 Err(failure) => Err(failure),
             };
@@ -146,12 +151,17 @@ impl Exchange {
 
     /// Asks for what the peer has of keys that differ.
     fn fetch(mut self: Box<Self>, node: &Arc<Node>) {
-        let count = self.differing.len().min(FETCH_MAX);
+        let count = self.differing.len().min(self.fetch_max);
         let keys: Vec<Slice> = self.differing.drain(..count).collect();
         let read = Read { keyspace: self.keyspace, wanted: Wanted::Incomplete, keys: keys.clone() };
         node.ask_at(self.epoch, self.peer, node.patience(), read, move |node, ended| match ended {
             Ok(Answer::Records(records)) if records.records.len() == keys.len() => {
                 self.exchange_records(node, &keys, records.records);
+            }
+            Err(Failure::AnswerTooLarge { .. }) if keys.len() > 1 => {
+                self.fetch_max = keys.len() / 2;
+                keys.into_iter().rev().for_each(|key| self.differing.push_front(key));
+                self.fetch(node);
             }
             _ => self.end(node, Ended::Partial),
         });
@@ -202,18 +212,25 @@ impl Exchange {
             }
             .map(|record| Item { key: key.clone(), record, made_by: None })
         });
-        let items: Vec<Item> = ours.collect();
+        let items = ours.collect();
+        self.tell(node, items);
+    }
+
+    /// Sends records to the peer, as many at a time as one request holds.
+    fn tell(self: Box<Self>, node: &Arc<Node>, mut items: VecDeque<Item>) {
         if items.is_empty() {
             return self.go(node);
         }
-        let apply = Apply { keyspace, partition, cause: Cause::Exchange, items };
+        let (keyspace, partition) = (self.keyspace, self.partition);
+        let piece = Item::take_piece(&mut items, TELL_BYTES);
+        let apply = Apply { keyspace, partition, cause: Cause::Exchange, items: piece };
         node.ask_at(
             self.epoch,
             self.peer,
             node.patience(),
             apply,
             move |node, ended| match ended {
-                Ok(Answer::Applied(_)) => self.go(node),
+                Ok(Answer::Applied(_)) => self.tell(node, items),
                 _ => self.end(node, Ended::Partial),
             },
         );

@@ -4,8 +4,8 @@ use super::Ended;
 use crate::clock::{Context, Stamp};
 use crate::codec::message::{Cause, Item, Op};
 use crate::record::Mode;
-use crate::simulation::{LAST, Sim};
-use crate::transport::Failure;
+use crate::simulation::{LAST, SIBLINGS, Sim};
+use crate::transport::{Failure, Limits};
 use base::clock::Clock;
 
 /// A value that nodes 1 and 3 hold, and a delete of it that only node 1 has seen.
@@ -78,4 +78,51 @@ fn a_write_that_lost_before_its_message_came_is_stamped_again() {
     let late =
         sim.node(1).replica().apply(LAST, partition, Mode::LastWriterWins, Cause::Write, &items);
     assert_eq!(late, [Err(Failure::StaleStamp { after: first.stamp })]);
+}
+
+/// Of such values fewer fit into a frame than are exchanged together otherwise.
+#[test]
+fn large_values_are_exchanged_too() {
+    let limits =
+        Limits { frame_bytes_max: 1 << 20, in_flight_bytes_max: 2 << 20, ..Limits::default() };
+    let value = "x".repeat(100_000);
+    for (asks, told) in [(3, 1), (1, 3)] {
+        let sim = Sim::with(3, 1, limits, 0);
+        sim.connect(&[&[1, 2], &[3]]);
+        for n in 0..30 {
+            let key = format!("key{n}");
+            sim.write(1, &key, Some(&value), &Context::new(), 2).expect("two owners");
+        }
+        sim.connect(&[&[1, 2, 3]]);
+        // What was sent and not answered has its time.
+        sim.runtime.run_for(2_000_000);
+        let ended = sim.exchange(asks, told, "key0");
+        assert_eq!(ended, Ended::Complete { differing: 30 }, "{asks} asks {told}");
+        let held = (0..30).filter(|n| sim.held(3, &format!("key{n}")).is_some()).count();
+        assert_eq!(held, 30);
+    }
+}
+
+/// The digests of long keys take more than a frame at first.
+#[test]
+fn long_keys_are_exchanged_too() {
+    let limits =
+        Limits { frame_bytes_max: 512 << 10, in_flight_bytes_max: 1 << 20, ..Limits::default() };
+    let sim = Sim::with(3, 1, limits, 0);
+    let key = |n: usize| format!("key{n:03}{}", "x".repeat(900));
+    sim.connect(&[&[1, 2], &[3]]);
+    for n in 0..1_000 {
+        sim.write(1, &key(n), Some("value"), &Context::new(), 2).expect("two owners");
+    }
+    sim.connect(&[&[1, 2, 3]]);
+    for n in (0..1_000).step_by(2) {
+        sim.write(3, &key(n), Some("other"), &Context::new(), 1).expect("an owner");
+    }
+    sim.runtime.run_for(2_000_000);
+    assert!(complete(sim.exchange(3, 1, &key(0))));
+    let total = |n: u64| {
+        let part = sim.node(n).replica().part(SIBLINGS, sim.partition_of(&key(0)));
+        part.expect("healthy").hold().tree.total()
+    };
+    assert_eq!(total(3), total(1));
 }

@@ -249,7 +249,7 @@ impl Cluster {
     /// Starts a node again that was stopped, on what its directory holds.
     ///
     /// # Errors
-    /// [`Error::Store`] of its database; [`Error::NodeIsDown`] if there is no such node.
+    /// [`Error::Store`] of its database; [`Error::Options`] if it runs already, or there is no such node.
     pub fn start_node(&self, node: NodeId) -> Result<(), Error> {
         builder::start(&self.shared, node)
     }
@@ -257,7 +257,7 @@ impl Cluster {
     /// Waits until all hints that running nodes keep now are handed over.
     ///
     /// # Errors
-    /// [`Failure::Closed`](crate::transport::Failure::Closed) if they are not after `timeout_micros`, for instance because an owner is away.
+    /// [`Failure::Timeout`](crate::transport::Failure::Timeout) if they are not after `timeout_micros`, for instance because an owner is away.
     pub fn hints_delivered(&self, timeout_micros: u64) -> Result<(), Error> {
         let nodes: Vec<Arc<Node>> = self.shared.nodes.lock().values().cloned().collect();
         let waiting: Vec<Pending<()>> =

@@ -5,17 +5,20 @@
 //! in bytes for each owner; one that finds no room is dropped, and the exchange remains.
 
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use store::Hints;
-use store::{Batch, Kept};
+use store::{BATCH_BYTES_MAX, Batch, Kept};
 
 use crate::codec::message::{Answer, Apply, Cause, HintStored, Item, StoreHint};
 use crate::facade::{Pending, pending};
 use crate::node::{Node, View};
 use crate::transport::{Detail, Failure};
-use base::KeyspaceId;
+use base::{KeyspaceId, Slice};
 use lsm::Durability;
 use ring::{Epoch, NodeId, Partition};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Where there is nothing to hand over, the pause is so many times as long.
@@ -32,8 +35,10 @@ impl Node {
     ) {
         // The write itself is synced at its owners: this one only saves the exchange the way.
         let durability = Durability::Buffered;
+        let Ok(mode) = self.view().policy(keyspace).map(|policy| policy.mode) else { return };
+        let (hints, keyspace) = (self.hints(), (keyspace, mode));
         // Without room the exchange brings it.
-        drop(self.hints().keep(self.replica(), target, keyspace, partition, items, durability));
+        drop(hints.keep(self.replica(), target, keyspace, partition, items, durability));
     }
 
     /// Keeps records as a stand-in.
@@ -45,7 +50,8 @@ impl Node {
                 return Err(Failure::Invalid(Detail::new(detail)));
             }
             let (hints, replica, durability) = (self.hints(), self.replica(), Durability::Sync);
-            let bytes = hints.keep(replica, *target, *keyspace, *partition, items, durability)?;
+            let keyspace = (*keyspace, view.policy(*keyspace)?.mode);
+            let bytes = hints.keep(replica, *target, keyspace, *partition, items, durability)?;
             Ok(HintStored { bytes })
         })
     }
@@ -74,12 +80,9 @@ impl Node {
 
     fn hand_over_some(self: &Arc<Self>) {
         let targets = self.by_promise(&self.hints().targets());
-        let reachable = targets.into_iter().find(|target| !self.is_silent(*target));
-        let batch = match reachable {
-            Some(target) => self.hints().next_batch(target),
-            None => None,
-        };
-        match batch {
+        let mut reachable = targets.into_iter().filter(|target| !self.is_silent(*target));
+        // Where a pass is over it is the next one's turn.
+        match reachable.find_map(|target| self.hints().next_batch(target)) {
             Some(batch) => self.send_hints(batch),
             None => self.hand_over_in(IDLE * self.hint_micros()),
         }
@@ -88,36 +91,62 @@ impl Node {
     fn send_hints(self: &Arc<Self>, batch: Batch) {
         let Batch { target, keyspace, partition, kept } = &batch;
         let view = self.view();
-        let items: Vec<Item> = kept.iter().flat_map(Kept::items).collect();
-        let apply = Apply { keyspace: *keyspace, partition: *partition, cause: Cause::Hint, items };
+        let items: VecDeque<Item> = kept.iter().flat_map(Kept::items).collect();
         if !view.takes(*target, *keyspace, *partition) {
-            return self.redirect(&view, &batch, &apply);
+            return self.redirect(&view, &batch, items.into());
         }
-        self.ask_at(view.epoch(), *target, self.patience(), apply, move |node, ended| {
-            if matches!(ended, Ok(Answer::Applied(_))) {
-                node.hints().drop_delivered(node.replica(), &batch);
-            } else {
-                node.hints().begin_pass(batch.target);
+        self.send_pieces(view.epoch(), batch, items, BTreeSet::new());
+    }
+
+    /// Sends what is left of a batch, as much at a time as one request holds. `refused` are keys that the owner did not take.
+    fn send_pieces(
+        self: &Arc<Self>,
+        epoch: Epoch,
+        batch: Batch,
+        mut left: VecDeque<Item>,
+        mut refused: BTreeSet<Slice>,
+    ) {
+        if left.is_empty() {
+            self.hints().drop_delivered(self.replica(), &batch, &refused);
+            return self.hand_over();
+        }
+        let (keyspace, partition, cause) = (batch.keyspace, batch.partition, Cause::Hint);
+        let items = Item::take_piece(&mut left, BATCH_BYTES_MAX);
+        let keys: Vec<Slice> = items.iter().map(|item| item.key.clone()).collect();
+        let apply = Apply { keyspace, partition, cause, items };
+        self.ask_at(epoch, batch.target, self.patience(), apply, move |node, ended| match ended {
+            Ok(Answer::Applied(applied)) if applied.results.len() == keys.len() => {
+                let results = keys.into_iter().zip(applied.results);
+                refused.extend(results.filter(|(_, result)| result.is_err()).map(|(key, _)| key));
+                node.send_pieces(epoch, batch, left, refused);
             }
-            node.hand_over();
+            _ => {
+                node.hints().begin_pass(batch.target);
+                node.hand_over();
+            }
         });
     }
 
     /// The hints are for a node that does not own the partition any more: they are for those who do.
-    fn redirect(self: &Arc<Self>, view: &View, batch: &Batch, apply: &Apply) {
-        let Apply { keyspace, partition, items, .. } = apply;
+    fn redirect(self: &Arc<Self>, view: &View, batch: &Batch, items: Vec<Item>) {
+        let (keyspace, partition, cause) = (batch.keyspace, batch.partition, Cause::Hint);
+        let apply = Apply { keyspace, partition, cause, items };
         // A keyspace that is gone has no owners, and its hints go with it.
-        let owners = view.owners(*keyspace, *partition);
+        let owners = view.owners(keyspace, partition);
         let (hints, replica) = (self.hints(), self.replica());
         let kept = owners.iter().try_for_each(|owner| match *owner == self.id() {
-            true => self.merge(view.epoch(), apply).map(drop),
+            true => {
+                let merged = self.merge(view.epoch(), &apply)?;
+                merged.results.into_iter().try_for_each(|result| result.map(drop))
+            }
             false => {
-                let durability = Durability::Sync;
-                hints.keep(replica, *owner, *keyspace, *partition, items, durability).map(drop)
+                let keyspace = (keyspace, view.policy(keyspace)?.mode);
+                let (items, durability) = (&apply.items, Durability::Sync);
+                hints.keep(replica, *owner, keyspace, partition, items, durability).map(drop)
             }
         });
         match kept {
-            Ok(()) => hints.drop_delivered(replica, batch),
+            Ok(()) => hints.drop_delivered(replica, batch, &BTreeSet::new()),
             // No room, or other owners by now: later.
             Err(_) => hints.begin_pass(batch.target),
         }

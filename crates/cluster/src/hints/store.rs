@@ -7,7 +7,7 @@
 
 use crate::clock::{Context, Dot};
 use crate::codec::message::Item;
-use crate::codec::wire::{Wire, fields};
+use crate::codec::wire::{ITEMS_MAX, Wire, fields};
 use crate::facade::Teller;
 use crate::node::{Replica, failure_of};
 use crate::record::{Mode, Record};
@@ -16,13 +16,13 @@ use base::sync::Mutex;
 use base::{KeyspaceId, Slice};
 use lsm::{Durability, Keyspace, KeyspaceOptions};
 use ring::{NodeId, Partition};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const KEYSPACE: &str = "_hints";
 const PREFIX_LEN: usize = 16;
-/// Hints that are handed over in one request, and their bytes.
+/// Hints that are handed over together, and about how many bytes one request has.
 const BATCH_MAX: usize = 64;
-const BATCH_BYTES_MAX: usize = 1 << 20;
+pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
 /// When it may be worth to try again to have a hint kept.
 const RETRY_AFTER_MICROS: u64 = 1_000_000;
 
@@ -53,8 +53,10 @@ struct Target {
     bytes: u64,
     /// The pass through its hints goes on behind this key.
     next: Vec<u8>,
-    /// Passes begun.
+    /// Passes that handed over all that they found.
     passes: u64,
+    /// Something that this pass found was not taken, or could not be read.
+    missed: bool,
 }
 
 /// Somebody who waits until passes through the hints of all these are over.
@@ -127,7 +129,7 @@ impl Hints {
         &self,
         replica: &Replica,
         target: NodeId,
-        keyspace: KeyspaceId,
+        (keyspace, mode): (KeyspaceId, Mode),
         partition: Partition,
         items: &[Item],
         durability: Durability,
@@ -147,8 +149,12 @@ impl Hints {
                 values.insert(key.clone(), stored.unwrap_or(none));
             }
             if let Some(value) = values.get_mut(&key) {
-                value.add(item);
+                value.add(item, mode);
             }
+        }
+        let full = Failure::Overloaded { retry_after_micros: RETRY_AFTER_MICROS };
+        if values.values().any(|value| value.dots.len() > ITEMS_MAX) {
+            return Err(full);
         }
         for (key, value) in &values {
             let bytes = value.to_bytes();
@@ -157,7 +163,7 @@ impl Hints {
         }
         let bytes = (held + added as u64).saturating_sub(removed as u64);
         if bytes > self.bytes_max {
-            return Err(Failure::Overloaded { retry_after_micros: RETRY_AFTER_MICROS });
+            return Err(full);
         }
         batch.commit_with(durability).map_err(|error| failure_of(&error))?;
         state.targets.entry(target).or_default().bytes = bytes;
@@ -176,7 +182,10 @@ impl Hints {
         let end = target.0.checked_add(1).map(|next| next.to_be_bytes().to_vec());
         let end = end.unwrap_or_else(|| vec![0xff; PREFIX_LEN + 1]);
         for pair in self.keyspace.range(start..end) {
-            let Ok((key, stored)) = pair else { break };
+            let Ok((key, stored)) = pair else {
+                at.missed = true;
+                break;
+            };
             let (Some((_, keyspace, partition)), Ok(value)) =
                 (split(&key), Value::from_bytes(&stored))
             else {
@@ -186,7 +195,8 @@ impl Hints {
             };
             let batch =
                 batch.get_or_insert(Batch { target, keyspace, partition, kept: Vec::new() });
-            bytes += stored.len();
+            // Each of its writes is sent with the record.
+            bytes += value.dots.len().max(1) * stored.len();
             let fits = batch.kept.len() < BATCH_MAX && bytes <= BATCH_BYTES_MAX;
             let same = (batch.keyspace, batch.partition) == (keyspace, partition);
             if !same || (!fits && !batch.kept.is_empty()) {
@@ -229,15 +239,24 @@ impl Hints {
         let mut state = self.state.lock();
         if let Some(target) = state.targets.get_mut(&target) {
             target.next.clear();
+            target.missed = false;
         }
     }
 
-    /// Drops hints that were handed over, unless they have changed since.
-    pub(super) fn drop_delivered(&self, replica: &Replica, batch: &Batch) {
+    /// Drops hints that were handed over, unless they have changed since, or their keys are among `refused`: those are tried again.
+    pub(super) fn drop_delivered(
+        &self,
+        replica: &Replica,
+        batch: &Batch,
+        refused: &BTreeSet<Slice>,
+    ) {
         let mut state = self.state.lock();
         let mut gone = replica.db().batch();
         let mut bytes = 0;
         for kept in &batch.kept {
+            if refused.contains(&kept.key[PREFIX_LEN..]) {
+                continue;
+            }
             let now = self.keyspace.get(&kept.key);
             if now.is_ok_and(|now| now.as_ref() == Some(&kept.stored)) {
                 gone.delete_in(&self.keyspace, &kept.key);
@@ -249,6 +268,7 @@ impl Hints {
             && let Some(target) = state.targets.get_mut(&batch.target)
         {
             target.bytes = target.bytes.saturating_sub(bytes);
+            target.missed |= !refused.is_empty();
         }
     }
 
@@ -263,9 +283,12 @@ impl Hints {
 }
 
 impl State {
-    /// A pass through the hints of `target` is over, and all that it found were handed over.
+    /// A pass through the hints of `target` is over. It counts if all that it found were handed over.
     fn end_pass(&mut self, target: NodeId) {
         let Some(one) = self.targets.get_mut(&target) else { return };
+        if std::mem::take(&mut one.missed) {
+            return one.next.clear();
+        }
         one.passes += 1;
         if one.next.is_empty() {
             // It found nothing from its beginning on.
@@ -292,9 +315,8 @@ impl State {
 }
 
 impl Value {
-    fn add(&mut self, item: &Item) {
-        // Siblings keep all that a hint ever held; where the last writer wins, the owner merges again.
-        self.record = self.record.merge(&item.record, Mode::Siblings).record;
+    fn add(&mut self, item: &Item, mode: Mode) {
+        self.record = self.record.merge(&item.record, mode).record;
         let new = item.made_by.filter(|dot| !self.dots.contains(dot));
         self.dots.extend(new);
     }

@@ -7,7 +7,7 @@ use crate::transport::Failure;
 use base::Slice;
 use std::collections::VecDeque;
 
-/// Ranges in one request.
+/// Ranges in one request, at first.
 const RANGES_MAX: usize = 64;
 
 /// A key that two replicas do not store alike.
@@ -34,6 +34,8 @@ pub struct Search {
     found: Vec<Difference>,
     /// Ranges that one of the two could not compare.
     skipped: Vec<Span>,
+    /// Ranges in one request.
+    ranges_max: usize,
     requests: u64,
 }
 
@@ -46,6 +48,7 @@ impl Search {
             asked: Vec::new(),
             found: Vec::new(),
             skipped: Vec::new(),
+            ranges_max: RANGES_MAX,
             requests: 0,
         }
     }
@@ -64,7 +67,7 @@ impl Search {
             self.waiting.push_front(span);
         }
         let mut ranges: Vec<RangeDigest> = Vec::new();
-        while let Some(span) = self.waiting.front().filter(|_| ranges.len() < RANGES_MAX) {
+        while let Some(span) = self.waiting.front().filter(|_| ranges.len() < self.ranges_max) {
             match tree.sum(span, source)? {
                 Some(sum) => {
                     ranges.push(RangeDigest { span: span.clone(), sum });
@@ -82,6 +85,14 @@ impl Search {
         }
         self.requests += u64::from(!ranges.is_empty());
         Ok((!ranges.is_empty()).then_some(ranges))
+    }
+
+    /// The answer to the last [`next`](Self::next) was too large: from now on half as many ranges are asked for at a time. False if it was
+    /// a single one.
+    pub fn ask_less(&mut self) -> bool {
+        let fewer = self.asked.len() / 2;
+        self.ranges_max = fewer.max(1);
+        fewer > 0
     }
 
     /// Takes the answer to the last [`next`](Self::next).

@@ -170,6 +170,24 @@ fn apply(tree: &mut Tree, store: &mut Store, step: &Step) {
     }
 }
 
+/// Keys come at the end and go at the beginning, as those of a queue do.
+#[test]
+fn leaves_go_with_their_entries() {
+    let (mut tree, mut store) = counted(&Map::new());
+    for n in 0..20_000 {
+        apply(&mut tree, &mut store, &Step::Put(n, 1));
+        if n >= 1000 {
+            apply(&mut tree, &mut store, &Step::Delete(n - 1000));
+        }
+        if n % 100 == 0 {
+            count(&mut tree, &store, 300);
+            tree.tidy_if_cut_up();
+            check(&tree, &store);
+            assert!(tree.leaves() <= 40, "{} leaves", tree.leaves());
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 

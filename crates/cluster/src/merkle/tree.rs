@@ -132,6 +132,15 @@ impl Tree {
         }
     }
 
+    /// [Joins](Self::tidy) leaves if there are several times as many as their entries need. `O(leaves)`.
+    pub fn tidy_if_cut_up(&mut self) {
+        let entries: u64 = self.leaves.values().flatten().map(|sum| sum.entries).sum();
+        let uncounted = self.leaves.values().filter(|sum| sum.is_none()).count();
+        if self.leaves.len() - uncounted > 4 * (entries / LEAF_ENTRIES) as usize + FANOUT {
+            self.tidy();
+        }
+    }
+
     /// Joins leaves that have become small, or were cut small by searches. `O(leaves)`.
     pub fn tidy(&mut self) {
         let mut joined: BTreeMap<Slice, Option<Sum>> = BTreeMap::new();

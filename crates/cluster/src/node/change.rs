@@ -75,6 +75,11 @@ impl<'a> Change<'a> {
         self.held.compared.clear();
     }
 
+    /// Joins leaves of the tree that searches cut small, or deletes left empty, once there are many of them.
+    pub(crate) fn tidy_tree(&mut self) {
+        self.held.tree.tidy_if_cut_up();
+    }
+
     pub(crate) fn has_holes(&self) -> bool {
         !self.held.holes.is_empty()
     }

@@ -1,0 +1,90 @@
+//! Hints that are many for one key, or are not taken.
+
+use crate::clock::{Context, Stamp};
+use crate::codec::message::Op;
+use crate::simulation::{LAST, SIBLINGS, Sim};
+use crate::transport::Limits;
+use base::KeyspaceId;
+use ring::NodeId;
+
+const HINTS_BYTES_MAX: u64 = 64 << 20;
+
+/// Writes a key again and again while node 3 is away; its last value is `last`.
+fn written_without_three(sim: &Sim, keyspace: KeyspaceId, count: usize) {
+    sim.connect(&[&[1, 2], &[3]]);
+    let (mut replaces, mut after) = (Context::new(), Stamp::ZERO);
+    for n in 1..=count {
+        let value = if n == count { "last" } else { "value" };
+        let value = Some(value.repeat(10).as_str().into());
+        let op = Op { key: "key".into(), value, expires_micros: 0, replaces, after };
+        let written = sim.write_op(1, keyspace, op, 2).expect("two owners");
+        (replaces, after) = (written.context, written.stamp);
+    }
+    // The owner that is away is given up by each of them.
+    sim.runtime.run_for(2_000_000);
+    assert!(sim.node(1).hint_bytes() > 0);
+}
+
+fn handed_over(sim: &Sim) {
+    sim.connect(&[&[1, 2, 3]]);
+    sim.runtime.run_for(20_000_000);
+    assert_eq!(sim.node(1).hint_bytes(), 0);
+}
+
+#[test]
+fn a_key_that_is_written_often_is_handed_over() {
+    let limits =
+        Limits { frame_bytes_max: 2 << 20, in_flight_bytes_max: 4 << 20, ..Limits::default() };
+    for keyspace in [SIBLINGS, LAST] {
+        let sim = Sim::with(3, 1, limits, HINTS_BYTES_MAX);
+        written_without_three(&sim, keyspace, 1_500);
+        assert!(sim.node(1).hint_bytes() < 32 << 10, "one value, and the dots of all writes");
+        handed_over(&sim);
+        let held = |n: u64| sim.held_in(keyspace, n, "key").expect("healthy").expect("a record");
+        assert_eq!(held(3).versions(), held(1).versions());
+    }
+}
+
+#[test]
+fn a_hint_that_its_owner_does_not_take_is_kept() {
+    let sim = Sim::with(3, 1, Limits::default(), HINTS_BYTES_MAX);
+    written_without_three(&sim, SIBLINGS, 3);
+    let partition = sim.partition_of("key");
+    let part = sim.node(3).replica().part(SIBLINGS, partition).expect("healthy");
+    part.hold().quarantine(b"key");
+    sim.connect(&[&[1, 2, 3]]);
+    let delivered = sim.node(1).when_hints_delivered(1);
+    sim.runtime.run_for(20_000_000);
+    assert!(sim.node(1).hint_bytes() > 0);
+    assert!(delivered.wait().is_err(), "they are not");
+    // Filled from others it takes what there is.
+    let hole = sim.node(3).replica().part(SIBLINGS, partition).expect("healthy");
+    let span = hole.hold().holes[0].clone();
+    sim.node(3).replica().close_hole(SIBLINGS, partition, &span).expect("a healthy disk");
+    handed_over(&sim);
+    let held = sim.held(3, "key").expect("a record");
+    assert_eq!(held.versions(), sim.held(1, "key").expect("a record").versions());
+}
+
+#[test]
+fn an_owner_that_does_not_take_its_hints_keeps_no_other_one_waiting() {
+    let sim = Sim::with(4, 1, Limits::default(), HINTS_BYTES_MAX);
+    let owners = sim.node(1).view().owners(SIBLINGS, sim.partition_of("key")).to_vec();
+    let [maker, refusing, other] = owners[..] else { panic!("three owners") };
+    let alone = [maker.0];
+    sim.connect(&[&alone, &[refusing.0], &[other.0]]);
+    for n in 0..3 {
+        let key = format!("key{n}");
+        sim.write(maker.0, &key, Some("value"), &Context::new(), 1).expect("an owner");
+    }
+    sim.runtime.run_for(2_000_000);
+    let replica = sim.node(refusing.0).replica();
+    let part = replica.part(SIBLINGS, sim.partition_of("key")).expect("healthy");
+    part.hold().quarantine(b"key1");
+    sim.connect(&[&[1, 2, 3, 4]]);
+    sim.runtime.run_for(20_000_000);
+    assert!(sim.held(other.0, "key2").is_some());
+    assert!(sim.held(refusing.0, "key2").is_some());
+    let targets = sim.node(maker.0).hints().targets();
+    assert_eq!(targets, [NodeId(refusing.0)]);
+}
