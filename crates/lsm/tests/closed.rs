@@ -5,10 +5,10 @@ mod support;
 
 use lsm::{Db, Error, Options};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use support::{DIR, small_options};
-use vfs::{FileLock, Fs, MemFs, Metadata, RandomAccessFile, SegmentFile, WritableFile};
+use vfs::{Fs, Layer, MemFs, RandomAccessFile};
 
 type Step = Box<dyn FnOnce() + Send>;
 
@@ -25,12 +25,9 @@ impl std::fmt::Debug for Stepping {
     }
 }
 
-impl Fs for Stepping {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        self.disk.create(path)
-    }
-    fn open_append(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        self.disk.open_append(path)
+impl Layer for Stepping {
+    fn below(&self) -> &dyn Fs {
+        &self.disk
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn RandomAccessFile>> {
         let step = self.step.lock().unwrap().take();
@@ -38,42 +35,6 @@ impl Fs for Stepping {
             step();
         }
         self.disk.open(path)
-    }
-    fn create_segment(&self, path: &Path, len: u64) -> io::Result<Arc<dyn SegmentFile>> {
-        self.disk.create_segment(path, len)
-    }
-    fn open_segment(&self, path: &Path) -> io::Result<Arc<dyn SegmentFile>> {
-        self.disk.open_segment(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_file(path)
-    }
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.hard_link(from, to)
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir_all(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_dir(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        self.disk.list(dir)
-    }
-    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        self.disk.metadata(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        self.disk.lock(path)
-    }
-    fn free_space(&self, dir: &Path) -> io::Result<u64> {
-        self.disk.free_space(dir)
     }
 }
 

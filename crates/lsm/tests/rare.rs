@@ -5,60 +5,21 @@
 use lsm::executor::ManualExecutor;
 use lsm::{Db, Options};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use vfs::{FileLock, Fs, MemFs, Metadata, RandomAccessFile, SegmentFile, WritableFile};
+use vfs::{Fs, Layer, MemFs};
 
 /// A disk that knows no hard links.
 #[derive(Debug)]
 struct NoLinks(MemFs);
 
-impl Fs for NoLinks {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        self.0.create(path)
-    }
-    fn open_append(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        self.0.open_append(path)
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn RandomAccessFile>> {
-        self.0.open(path)
-    }
-    fn create_segment(&self, path: &Path, len: u64) -> io::Result<Arc<dyn SegmentFile>> {
-        self.0.create_segment(path, len)
-    }
-    fn open_segment(&self, path: &Path) -> io::Result<Arc<dyn SegmentFile>> {
-        self.0.open_segment(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_file(path)
+impl Layer for NoLinks {
+    fn below(&self) -> &dyn Fs {
+        &self.0
     }
     fn hard_link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir_all(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_dir(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        self.0.list(dir)
-    }
-    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        self.0.metadata(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        self.0.lock(path)
-    }
-    fn free_space(&self, dir: &Path) -> io::Result<u64> {
-        self.0.free_space(dir)
     }
 }
 
