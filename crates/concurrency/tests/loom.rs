@@ -12,6 +12,7 @@ mod models {
     mod engine;
     mod log;
     mod memtable;
+    mod pipeline;
 }
 
 /// Runs `body` in every schedule, on a thread with a stack for real code.
@@ -38,8 +39,8 @@ fn spawn(run: impl FnOnce() + Send + 'static) -> thread::JoinHandle<()> {
 mod stepped {
     use super::*;
     use std::io;
-    use std::path::{Path, PathBuf};
-    use vfs::{FileLock, Fs, MemFs, Metadata, RandomAccessFile, SegmentFile, WritableFile};
+    use std::path::Path;
+    use vfs::{Fs, Layer, MemFs, SegmentFile};
 
     #[derive(Debug, Clone)]
     pub(crate) struct Stepped {
@@ -81,15 +82,9 @@ mod stepped {
         }
     }
 
-    impl Fs for Stepped {
-        fn create(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-            self.inner.create(path)
-        }
-        fn open_append(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-            self.inner.open_append(path)
-        }
-        fn open(&self, path: &Path) -> io::Result<Arc<dyn RandomAccessFile>> {
-            self.inner.open(path)
+    impl Layer for Stepped {
+        fn below(&self) -> &dyn Fs {
+            &self.inner
         }
         fn create_segment(&self, path: &Path, len: u64) -> io::Result<Arc<dyn SegmentFile>> {
             let inner = self.inner.create_segment(path, len)?;
@@ -98,36 +93,6 @@ mod stepped {
         fn open_segment(&self, path: &Path) -> io::Result<Arc<dyn SegmentFile>> {
             let inner = self.inner.open_segment(path)?;
             Ok(Arc::new(Segment { fs: self.clone(), inner }))
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.inner.rename(from, to)
-        }
-        fn remove_file(&self, path: &Path) -> io::Result<()> {
-            self.inner.remove_file(path)
-        }
-        fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.inner.hard_link(from, to)
-        }
-        fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-            self.inner.create_dir_all(path)
-        }
-        fn remove_dir(&self, path: &Path) -> io::Result<()> {
-            self.inner.remove_dir(path)
-        }
-        fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-            self.inner.list(dir)
-        }
-        fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-            self.inner.metadata(path)
-        }
-        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-            self.inner.sync_dir(dir)
-        }
-        fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-            self.inner.lock(path)
-        }
-        fn free_space(&self, dir: &Path) -> io::Result<u64> {
-            self.inner.free_space(dir)
         }
     }
 }

@@ -11,9 +11,9 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Blocks are handed over once they have so many bytes together.
-const GROUP_BYTES: usize = 64 << 10;
+const GROUP_BYTES: usize = if cfg!(loom) { 1 } else { 64 << 10 };
 /// Most groups that wait.
-const GROUPS_MAX: usize = 8;
+const GROUPS_MAX: usize = if cfg!(loom) { 1 } else { 8 };
 
 /// Runs work on another thread, sooner or later, or never.
 pub type Helper = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;

@@ -45,7 +45,7 @@ const CRATES: &[(&str, u32, &[&str])] = &[
         ],
     ),
     ("esker", 7, &["lsm", "cluster", "raft", "grpc"]),
-    ("concurrency", 7, &["base", "vfs", "memtable", "wal", "manifest", "lsm"]),
+    ("concurrency", 7, &["base", "vfs", "memtable", "wal", "sstable", "manifest", "lsm"]),
     (TESTKIT, 0, &[]),
     (
         FUZZ_TARGETS,
