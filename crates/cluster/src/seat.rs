@@ -1,8 +1,12 @@
 //! Where the topology is agreed on: tells nodes of it, and drives the jobs that move data.
 //!
 //! A seat sits beside a [`Consensus`] that decides. It has a place of its own in the network, so that nodes which are behind fetch what they
-//! lack from it, as changes; it takes part in failure detection; and it runs a [`Driver`], which holds nothing that must not be lost.
+//! lack from it, as changes; it takes part in failure detection; and it runs a [`Driver`], which holds nothing that must not be lost. The driver
+//! asks every member until it says that it is at the newest topology, so the last change reaches all, too.
 //! Two seats do no harm.
+
+#[cfg(test)]
+mod tests;
 
 use crate::codec::message::{Answer, Pong, Report as Ask, Reported, Request, TopologyIs};
 use crate::consensus::{Consensus, Proposal, ProposeError, WatchId};

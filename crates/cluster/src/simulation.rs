@@ -32,11 +32,13 @@ const PATIENCE_MICROS: u64 = 60_000_000;
 pub(crate) struct Sim {
     pub(crate) runtime: Arc<SimRuntime>,
     pub(crate) network: Arc<InProcess>,
-    topology: Arc<Topology>,
+    /// The one that nodes start with.
+    pub(crate) topology: Arc<Topology>,
     hosts: BTreeMap<NodeId, Host>,
     actors: Arc<AtomicU64>,
     starts: u64,
     hints_bytes_max: u64,
+    round_micros: u64,
 }
 
 struct Host {
@@ -48,11 +50,26 @@ struct Host {
 impl Sim {
     /// Nodes `1..=count`, with keys of three owners in so many partitions.
     pub(crate) fn new(count: u64, partitions: u32) -> Sim {
-        Sim::with(count, partitions, Limits::default(), 0)
+        Sim::made(count, partitions, Limits::default(), 0, NEVER_MICROS)
     }
 
     /// The same with other bounds.
     pub(crate) fn with(count: u64, partitions: u32, limits: Limits, hints_bytes_max: u64) -> Sim {
+        Sim::made(count, partitions, limits, hints_bytes_max, NEVER_MICROS)
+    }
+
+    /// The same; leaders begin rounds, and ask how far others are, so often.
+    pub(crate) fn with_rounds(count: u64, partitions: u32, round_micros: u64) -> Sim {
+        Sim::made(count, partitions, Limits::default(), 0, round_micros)
+    }
+
+    fn made(
+        count: u64,
+        partitions: u32,
+        limits: Limits,
+        hints_bytes_max: u64,
+        round_micros: u64,
+    ) -> Sim {
         let runtime = SimRuntime::new(7);
         let network = InProcess::new(Arc::clone(&runtime) as _, 11, limits);
         network.set_links(Link::near());
@@ -69,7 +86,16 @@ impl Sim {
         let (hosts, actors) = (BTreeMap::new(), Arc::default());
         let topology = Arc::new(topology);
         let starts = 0;
-        let mut sim = Sim { runtime, network, topology, hosts, actors, starts, hints_bytes_max };
+        let mut sim = Sim {
+            runtime,
+            network,
+            topology,
+            hosts,
+            actors,
+            starts,
+            hints_bytes_max,
+            round_micros,
+        };
         for id in (1..=count).map(NodeId) {
             sim.open(id, MemFs::new(), true);
         }
@@ -104,7 +130,7 @@ impl Sim {
         };
         let mut options = NodeOptions::new(CLUSTER, id).new_member(new_member).nonce(self.starts);
         options.exchange_micros = NEVER_MICROS;
-        options.round_micros = NEVER_MICROS;
+        options.round_micros = self.round_micros;
         options.mend_micros = NEVER_MICROS;
         options.hints_bytes_max = self.hints_bytes_max;
         let node = Node::open(parts, options).expect("it starts");

@@ -137,8 +137,12 @@ fn bad_day(seed: u64) -> Outcome {
     for number in 1..=300u64 {
         let (from, to) = (node(&mut rng), node(&mut rng));
         let key = [&number.to_le_bytes()[..], &vec![0; rng.below(1100) as usize]].concat();
-        let request =
-            Read { keyspace: KeyspaceId(0), wanted: Wanted::Digest, keys: vec![key.into()] };
+        let request = Read {
+            keyspace: KeyspaceId(0),
+            wanted: Wanted::Digest,
+            keys: vec![key.into()],
+            of_start: 0,
+        };
         let timeout_micros = 1_000 + rng.below(500_000);
         let call = Call { from, to, epoch: Epoch(1), timeout_micros, request: request.into() };
         let (told, to_number) = (Arc::clone(&ends), number);
@@ -239,8 +243,12 @@ fn a_cut_has_a_direction() {
         let ended: Arc<Mutex<Option<Ended>>> = Arc::default();
         let told = Arc::clone(&ended);
         let (from, to) = (NodeId(from), NodeId(to));
-        let request =
-            Read { keyspace: KeyspaceId(0), wanted: Wanted::Digest, keys: vec!["12345678".into()] };
+        let request = Read {
+            keyspace: KeyspaceId(0),
+            wanted: Wanted::Digest,
+            keys: vec!["12345678".into()],
+            of_start: 0,
+        };
         let call =
             Call { from, to, epoch: Epoch(1), timeout_micros: 1000, request: request.into() };
         network.send(call, Box::new(move |ended| *told.lock() = Some(ended)));

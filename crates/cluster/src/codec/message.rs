@@ -287,6 +287,9 @@ messages! {
         wanted: Wanted,
         /// The keys, of any partitions that the node owns.
         keys: Vec<Slice>,
+        /// The start of the receiver that this is meant for, by its nonce; 0 if any may answer. After another one its disk may not be the one
+        /// that it was.
+        of_start: u64,
     }
     /// Answer one page of a partition, in the order of keys.
     7 Scan {
@@ -313,6 +316,9 @@ messages! {
         partition: Partition,
         /// Ranges that do not overlap, ascending.
         ranges: Vec<RangeDigest>,
+        /// The start of the receiver that this is meant for, by its nonce; 0 if any may answer. After another one its disk may not be the one
+        /// that it was.
+        of_start: u64,
     }
     /// Keep records for an owner that cannot be reached.
     9 StoreHint {
@@ -359,6 +365,9 @@ messages! {
         beyond: Option<Context>,
         /// Most bytes of the page; one record is answered whatever its size.
         bytes_max: u32,
+        /// The start of the receiver that this is meant for, by its nonce; 0 if any may answer. After another one its disk may not be the one
+        /// that it was.
+        of_start: u64,
     }
     /// The sender has started, for the `session`th time as it believes.
     13 Hello {
@@ -427,6 +436,8 @@ messages! {
         hinted: Context,
         /// Its floor: who has all that it has may take it over.
         floor: Floor,
+        /// The nonce of the start that it is in.
+        start: u64,
     }
     /// The floor is in force, synced.
     0x8b FloorSet {}

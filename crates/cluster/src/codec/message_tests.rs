@@ -95,7 +95,7 @@ fn golden_bytes() {
     let expected = include_str!("golden_messages.txt").lines().collect::<Vec<_>>();
     assert_eq!(all, expected, "\n{}", all.join("\n"));
     let read = &bodies()[5];
-    assert_eq!(read.1, [2, 2, 2, 1, b'a', 0], "keyspace, wanted, keys");
+    assert_eq!(read.1, [2, 2, 2, 1, b'a', 0, 5], "keyspace, wanted, keys, start");
 }
 
 proptest! {

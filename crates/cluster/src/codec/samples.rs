@@ -104,7 +104,13 @@ pub fn requests() -> Vec<Request> {
             items: vec![item("a"), Item { made_by: None, ..item("b") }],
         }
         .into(),
-        Read { keyspace, wanted: Wanted::Digest, keys: vec!["a".into(), Slice::default()] }.into(),
+        Read {
+            keyspace,
+            wanted: Wanted::Digest,
+            keys: vec!["a".into(), Slice::default()],
+            of_start: 5,
+        }
+        .into(),
         Scan {
             keyspace,
             partition,
@@ -119,6 +125,7 @@ pub fn requests() -> Vec<Request> {
             keyspace,
             partition,
             ranges: vec![digest("", Some("m"), 1 << 100), digest("m", None, 3)],
+            of_start: 5,
         }
         .into(),
         StoreHint { target: NodeId(5), keyspace, partition, items: vec![item("a")] }.into(),
@@ -131,6 +138,7 @@ pub fn requests() -> Vec<Request> {
             end: Some("q".into()),
             beyond: Some(context()),
             bytes_max: 1 << 18,
+            of_start: 5,
         }
         .into(),
         Hello { session: 6, nonce: 1 << 50 }.into(),
@@ -179,7 +187,7 @@ pub fn answers() -> Vec<Answer> {
         }
         .into(),
         HintStored { bytes: 4096 }.into(),
-        SeenIs { seen: context(), hinted: Context::new(), floor: floor() }.into(),
+        SeenIs { seen: context(), hinted: Context::new(), floor: floor(), start: 6 }.into(),
         FloorSet {}.into(),
         Transferred { items: vec![item("a")], next: Some("b".into()) }.into(),
         HelloIs { known: 5 }.into(),
@@ -208,7 +216,6 @@ pub fn failures() -> Vec<Failure> {
         Failure::NoSpace,
         Failure::TooManySiblings { max: 16 },
         Failure::StaleStamp { after: Stamp(9) },
-        Failure::FloorBehind { round: 4 },
         Failure::Invalid(Detail::new("a range whose end lies before its start")),
         Failure::Unknown { acknowledged: 1, wanted: 2 },
         Failure::Unavailable { reached: 1, wanted: 2 },

@@ -206,6 +206,7 @@ impl Reading {
             keyspace: self.keyspace,
             wanted: Wanted::Whole,
             keys: keys.iter().map(|(at, _)| self.keys[*at].clone()).collect(),
+            of_start: 0,
         };
         if owner == node.id() {
             let said = node.answer_read(epoch, &read);

@@ -59,6 +59,8 @@ struct Exchange {
     theirs: Context,
     /// Its floor then.
     floor: Floor,
+    /// The start that it was in. Whatever another one stores says nothing of what the peer had seen: its disk may be lost.
+    start: u64,
     search: Search,
     /// Keys that differ and were not told yet.
     differing: VecDeque<Slice>,
@@ -94,6 +96,7 @@ impl Node {
             peer,
             theirs: Context::new(),
             floor: Floor::default(),
+            start: 0,
             search: Search::new(Span::all()),
             differing: VecDeque::new(),
             fetch_max: FETCH_MAX,
@@ -105,6 +108,7 @@ impl Node {
         let seen = Seen { keyspace, partition, round: 0, stamp: crate::clock::Stamp::ZERO };
         self.ask_at(epoch, peer, self.patience(), seen, move |node, ended| match ended {
             Ok(Answer::SeenIs(seen)) => {
+                exchange.start = seen.start;
                 (exchange.theirs, exchange.floor) = (seen.seen, seen.floor);
                 exchange.go(node);
             }
@@ -127,7 +131,8 @@ impl Exchange {
     }
 
     fn compare(mut self: Box<Self>, node: &Arc<Node>, ranges: Vec<RangeDigest>) {
-        let digests = Digests { keyspace: self.keyspace, partition: self.partition, ranges };
+        let (keyspace, partition, of_start) = (self.keyspace, self.partition, self.start);
+        let digests = Digests { keyspace, partition, ranges, of_start };
         node.ask_at(self.epoch, self.peer, node.patience(), digests, move |node, ended| {
             let taken = match ended {
                 Ok(Answer::Digested(digested)) => self.take(node, digested.ranges),
@@ -153,7 +158,12 @@ impl Exchange {
     fn fetch(mut self: Box<Self>, node: &Arc<Node>) {
         let count = self.differing.len().min(self.fetch_max);
         let keys: Vec<Slice> = self.differing.drain(..count).collect();
-        let read = Read { keyspace: self.keyspace, wanted: Wanted::Incomplete, keys: keys.clone() };
+        let read = Read {
+            keyspace: self.keyspace,
+            wanted: Wanted::Incomplete,
+            keys: keys.clone(),
+            of_start: self.start,
+        };
         node.ask_at(self.epoch, self.peer, node.patience(), read, move |node, ended| match ended {
             Ok(Answer::Records(records)) if records.records.len() == keys.len() => {
                 self.exchange_records(node, &keys, records.records);

@@ -32,6 +32,7 @@ impl Exchange {
             end: None,
             beyond: Some(known.clone()),
             bytes_max: PAGE_BYTES,
+            of_start: self.start,
         };
         node.ask_at(self.epoch, self.peer, node.patience(), transfer, move |node, ended| {
             let Ok(Answer::Transferred(page)) = ended else {
@@ -76,7 +77,7 @@ impl Replica {
             }
             let page = self.transfer_at(asked, &face.floor.dots)?;
             // Records are stripped of the floor of their moment: only with that one may they be filled.
-            if part.face().floor.round == face.floor.round {
+            if part.face().is_of_the_floor_of(&face) {
                 return Ok(page);
             }
         }

@@ -7,6 +7,9 @@ use crate::record::Mode;
 use crate::simulation::{LAST, SIBLINGS, Sim};
 use crate::transport::{Failure, Limits};
 use base::clock::Clock;
+use base::sync::Mutex;
+use ring::NodeId;
+use std::sync::Arc;
 
 /// A value that nodes 1 and 3 hold, and a delete of it that only node 1 has seen.
 fn deleted_at_one() -> (Sim, crate::clock::Dot) {
@@ -125,4 +128,28 @@ fn long_keys_are_exchanged_too() {
         part.expect("healthy").hold().tree.total()
     };
     assert_eq!(total(3), total(1));
+}
+
+/// The peer has said what it has seen, and then its disk is lost. What it does not store any more was not deleted.
+#[test]
+fn a_peer_that_loses_its_disk_meanwhile_deletes_nothing() {
+    let mut sim = Sim::new(3, 1);
+    sim.write(1, "key", Some("value"), &Context::new(), 3).expect("three owners");
+    sim.restart(2, true);
+    let node = Arc::clone(sim.node(2));
+    let ended = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&ended);
+    let partition = sim.partition_of("key");
+    // It is told the value first, by who made it.
+    assert!(complete(sim.exchange(2, 1, "key")));
+    assert!(sim.held(2, "key").is_some());
+    // The question arrives, and no other message before the disk is lost.
+    node.exchange(SIBLINGS, partition, NodeId(3), move |_, ended| *told.lock() = Some(ended));
+    let seen = sim.network.counts().frames_arrived + 2;
+    let network = Arc::clone(&sim.network);
+    assert!(sim.runtime.run_until(1_000_000, &mut || network.counts().frames_arrived >= seen));
+    sim.restart(3, true);
+    sim.runtime.run_for(5_000_000);
+    assert_eq!(*ended.lock(), Some(Ended::Partial));
+    assert!(sim.held(2, "key").is_some_and(|record| !record.is_deleted()));
 }

@@ -80,6 +80,8 @@ impl Node {
             end: None,
             beyond: None,
             bytes_max: PAGE_BYTES,
+            // The exchange at the end brings what the source has then, whatever it is by now.
+            of_start: 0,
         };
         let (epoch, from) = (fetching.epoch, fetching.from);
         self.ask_at(epoch, from, self.patience(), transfer, move |node, ended| match ended {
@@ -181,7 +183,9 @@ mod tests {
     fn page_of(sim: &Sim, n: u64) -> Vec<Item> {
         let (keyspace, partition) = (SIBLINGS, sim.partition_of("key"));
         let (start, bytes_max) = (Slice::default(), PAGE_BYTES);
-        let asked = Transfer { keyspace, partition, start, end: None, beyond: None, bytes_max };
+        let of_start = 0;
+        let asked =
+            Transfer { keyspace, partition, start, end: None, beyond: None, bytes_max, of_start };
         sim.node(n).replica().transfer(&asked).expect("healthy").items
     }
 

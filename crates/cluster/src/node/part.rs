@@ -119,6 +119,11 @@ impl Held {
 }
 
 impl Face {
+    /// True if the floor has not changed from one to the other.
+    pub(crate) fn is_of_the_floor_of(&self, before: &Face) -> bool {
+        Arc::ptr_eq(&self.floor, &before.floor)
+    }
+
     pub(crate) fn is_hole(&self, key: &[u8]) -> bool {
         self.holes.iter().any(|hole| hole.contains(key))
     }

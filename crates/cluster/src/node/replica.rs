@@ -280,7 +280,7 @@ impl Replica {
             let Some(mut record) = stored? else { return Ok(None) };
             // The record was stripped of the floor of its moment: only with that one may it be filled.
             let now = part.face();
-            if now.floor.round == face.floor.round {
+            if now.is_of_the_floor_of(&face) {
                 if !planted::is(93) {
                     record.fill(&face.floor.dots);
                 }
@@ -315,7 +315,7 @@ impl Replica {
                 return Err(Failure::Damaged);
             }
             let page = self.page(&keyspace, scan, &face)?;
-            if part.face().floor.round == face.floor.round {
+            if part.face().is_of_the_floor_of(&face) {
                 return Ok(page);
             }
         }

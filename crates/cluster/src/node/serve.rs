@@ -71,6 +71,7 @@ impl Node {
     }
 
     pub(crate) fn answer_read(&self, epoch: Epoch, read: &Read) -> Result<Records, Failure> {
+        self.check_start(read.of_start)?;
         if read.wanted != Wanted::Incomplete {
             self.check_ready()?;
         }
@@ -103,6 +104,7 @@ impl Node {
     }
 
     fn compare(&self, epoch: Epoch, digests: &Digests) -> Result<Digested, Failure> {
+        self.check_start(digests.of_start)?;
         self.fenced(digests.keyspace, digests.partition, epoch, |view| {
             self.check_owner(view, digests.keyspace, digests.partition)?;
             Ok(Digested { ranges: self.replica().compare(digests)? })
@@ -111,6 +113,7 @@ impl Node {
 
     /// Also of a replica that is not complete: it tells what it has.
     fn tell_page(&self, epoch: Epoch, asked: &Transfer) -> Result<Transferred, Failure> {
+        self.check_start(asked.of_start)?;
         self.fenced(asked.keyspace, asked.partition, epoch, |view| {
             self.check_owner(view, asked.keyspace, asked.partition)?;
             self.replica().transfer(asked)
@@ -119,6 +122,12 @@ impl Node {
 
     pub(crate) fn check_ready(&self) -> Result<(), Failure> {
         if self.is_ready() { Ok(()) } else { Err(Failure::NotReady) }
+    }
+
+    /// Whether this is the start that somebody means; 0 is any.
+    fn check_start(&self, meant: u64) -> Result<(), Failure> {
+        let current = self.nonce();
+        if meant == 0 || meant == current { Ok(()) } else { Err(Failure::OtherStart { current }) }
     }
 
     fn check_owner(

@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// Most partitions that one proposal takes on.
 const BATCH_MAX: usize = 1 << 10;
 
+/// Most members that are told at a time of a topology that they have nothing to do for.
+const TOLD_MAX: usize = 64;
+
 /// Tuning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DriverOptions {
@@ -58,7 +61,7 @@ pub enum DriverEvent {
 /// What a driver wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DriverEffect {
-    /// Ask a node for its [`Report`].
+    /// Ask a node for its [`Report`], under the newest topology: one that is behind fetches it.
     Ask(NodeId),
     /// Propose a change for this epoch. Nothing else is proposed until [`DriverEvent::Proposed`].
     Propose {
@@ -79,6 +82,8 @@ pub struct Driver {
     reports: BTreeMap<NodeId, Report>,
     /// Those that were asked and have not answered: one proposal takes on what all of them say.
     asked: BTreeSet<NodeId>,
+    /// The last member that was told of a topology because it is behind.
+    told: Option<NodeId>,
     /// Since when nodes are dead, on the monotonic clock.
     dead: BTreeMap<NodeId, u64>,
     proposing: bool,
@@ -96,6 +101,7 @@ impl Driver {
             topology,
             reports: BTreeMap::new(),
             asked: BTreeSet::new(),
+            told: None,
             dead: BTreeMap::new(),
             proposing: false,
             settled: None,
@@ -131,7 +137,10 @@ impl Driver {
         }
         if ask {
             self.asked = self.concerned();
-            effects.extend(self.asked.iter().copied().map(DriverEffect::Ask));
+            // Those that are behind are not waited for: one that is down would hold up all others.
+            let mut nodes = self.behind();
+            nodes.extend(&self.asked);
+            effects.extend(nodes.into_iter().map(DriverEffect::Ask));
         }
         if !std::mem::replace(&mut self.asleep, true) {
             effects.push(DriverEffect::Wake(self.options.poll_micros));
@@ -158,6 +167,22 @@ impl Driver {
         }
         nodes.retain(|node| self.lives(*node));
         nodes
+    }
+
+    /// Some of the members that have not said yet that they are at this topology, others the next time. The question tells them that there is a
+    /// newer one. Nobody else does after the last change, since nobody has anything to do any more; and owners that do not know that
+    /// they are serve nothing.
+    fn behind(&mut self) -> BTreeSet<NodeId> {
+        let at = |node: NodeId| self.reports.get(&node).map(|report| report.epoch);
+        let is_behind =
+            |node: &NodeId| self.lives(*node) && at(*node) < Some(self.topology.epoch());
+        let members = self.topology.members().iter().map(|member| member.id);
+        let behind: Vec<NodeId> = members.filter(is_behind).collect();
+        let first = behind.partition_point(|node| Some(*node) <= self.told);
+        let turn = behind.iter().copied().cycle().skip(first).take(behind.len().min(TOLD_MAX));
+        let turn: Vec<NodeId> = turn.collect();
+        self.told = turn.last().copied();
+        turn.into_iter().collect()
     }
 
     /// Nodes that have to bring something to themselves before `moving` goes on.

@@ -19,6 +19,8 @@ struct Fill {
     hole: Hole,
     /// Owners that were not asked yet.
     left: Vec<NodeId>,
+    /// The start that the owner which is asked was in when it said what it has seen.
+    start: u64,
     /// One of those that were asked was whole there.
     is_told: bool,
 }
@@ -29,7 +31,7 @@ impl Node {
         let view = self.view();
         let mut left = view.owners_alive(hole.keyspace, hole.partition);
         left.retain(|owner| *owner != self.id());
-        let fill = Fill { epoch: view.epoch(), hole, left, is_told: false };
+        let fill = Fill { epoch: view.epoch(), hole, left, start: 0, is_told: false };
         Box::new(fill).go(self);
     }
 }
@@ -43,6 +45,7 @@ impl Fill {
         node.ask_at(self.epoch, peer, node.patience(), seen, move |node, ended| match ended {
             Ok(Answer::SeenIs(theirs)) => {
                 let start = self.hole.span.start.clone();
+                self.start = theirs.start;
                 self.fetch(node, peer, theirs.seen, start);
             }
             _ => node.mend(),
@@ -57,6 +60,7 @@ impl Fill {
             end: self.hole.span.end.clone(),
             beyond: None,
             bytes_max: PAGE_BYTES,
+            of_start: self.start,
         };
         node.ask_at(self.epoch, peer, node.patience(), transfer, move |node, ended| match ended {
             Ok(Answer::Transferred(page)) => {

@@ -11,6 +11,8 @@
 //! Rounds are numbered above the epoch since which the owners are who they are, so that a floor of new owners passes those from before.
 
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use crate::clock::{Context, Stamp};
 use crate::codec::message::{Answer, FloorSet, Seen, SeenIs, SetFloor};
@@ -150,16 +152,7 @@ impl Node {
             hinted: Context::new(),
             asked: 0,
         };
-        let members = view.members().to_vec();
-        self.ask_seen(round, members, stamp, |node, mut round, said| {
-            for (member, seen) in said {
-                if round.owners.contains(&member) {
-                    round.target = round.target.union(&seen.seen);
-                }
-                round.hinted = round.hinted.union(&seen.hinted);
-            }
-            round.wait(node);
-        });
+        round.hear(self, view.members().to_vec());
     }
 
     /// Asks nodes what they have seen; goes on once all have answered. One that does not ends the round.
@@ -226,7 +219,7 @@ impl Node {
             };
             if !view.is_owner(self.id(), keyspace, partition) {
                 let (seen, floor) = (Context::new(), Floor::default());
-                return Ok(SeenIs { seen, hinted, floor });
+                return Ok(SeenIs { seen, hinted, floor, start: self.nonce() });
             }
             let part = self.replica().part(keyspace, partition)?;
             let mut change = Change::of(self.replica(), keyspace, partition, &part)?;
@@ -240,7 +233,7 @@ impl Node {
             }
             let (seen, floor) = (change.state.seen.clone(), change.state.floor.clone());
             change.commit()?;
-            Ok(SeenIs { seen, hinted, floor })
+            Ok(SeenIs { seen, hinted, floor, start: self.nonce() })
         })
     }
 
@@ -270,19 +263,18 @@ impl Node {
 
 impl Replica {
     /// Takes over the floor of a peer with whom a complete exchange has ended: all that it speaks of is here. For a replica that comes to own
-    /// the partition, so that its floor is not behind those of the others, by which they dropped tombstones.
+    /// the partition, so that its floor is not behind those of the others, by which they dropped tombstones. That of an earlier round may
+    /// have the later stamp.
     pub(crate) fn adopt_floor(change: &mut Change<'_>, theirs: &Floor) -> bool {
         let state = &mut change.state;
-        if theirs.round <= state.floor.round {
-            return false;
-        }
+        let before = state.floor.clone();
         state.floor = Floor {
-            dots: state.floor.dots.union(&theirs.dots),
-            stamp: state.floor.stamp.max(theirs.stamp),
-            round: theirs.round,
+            dots: before.dots.union(&theirs.dots),
+            stamp: before.stamp.max(theirs.stamp),
+            round: before.round.max(theirs.round),
         };
         state.promised = state.promised.max(theirs.stamp);
-        true
+        state.floor != before
     }
 
     /// Takes over a floor, unless it has a later one.
@@ -327,6 +319,24 @@ impl Rounds {
 }
 
 impl Round {
+    /// Asks all members. The round is after those that any owner knows of: one that did not reach this leader ended all the same, and
+    /// owners that it reached have dropped tombstones by its stamp. So the others have to come to that, too.
+    fn hear(self, node: &Arc<Node>, members: Vec<NodeId>) {
+        let stamp = self.stamp;
+        node.ask_seen(self, members.clone(), stamp, move |node, mut round, said| {
+            for (member, seen) in said {
+                if round.owners.contains(&member) {
+                    round.target = round.target.union(&seen.seen);
+                    round.number = round.number.max(seen.floor.round + 1);
+                    round.stamp = round.stamp.max(seen.floor.stamp);
+                }
+                round.hinted = round.hinted.union(&seen.hinted);
+            }
+            // A later stamp is nothing that they have promised yet.
+            if round.stamp > stamp { round.hear(node, members) } else { round.wait(node) }
+        });
+    }
+
     /// Waits until every owner has seen what any of them had.
     fn wait(mut self, node: &Arc<Node>) {
         if self.asked == ASKED_MAX {

@@ -84,12 +84,6 @@ pub enum Failure {
         /// The stamp to pass.
         after: Stamp,
     },
-    /// The sender's floor is behind; it has to take over this round's first.
-    #[error("floor is behind round={round}")]
-    FloorBehind {
-        /// The round of the node that was asked.
-        round: u64,
-    },
     /// The request contradicts itself or a limit.
     #[error("invalid request: {0}")]
     Invalid(Detail),
@@ -195,8 +189,7 @@ impl Failure {
             Failure::StaleEpoch { .. }
             | Failure::TooManySiblings { .. }
             | Failure::StaleStamp { .. }
-            | Failure::OtherStart { .. }
-            | Failure::FloorBehind { .. } => Advice::Refresh,
+            | Failure::OtherStart { .. } => Advice::Refresh,
             Failure::TooLarge { .. }
             | Failure::AnswerTooLarge { .. }
             | Failure::NotUnderstood(_)
@@ -227,7 +220,7 @@ impl Wire for Detail {
     }
 }
 
-/// The first byte says which; never renumbered.
+/// The first byte says which; never renumbered. 16 is free.
 impl Wire for Failure {
     const LEN_MIN: usize = 1;
 
@@ -252,7 +245,6 @@ impl Wire for Failure {
             Failure::NoSpace => with(13, &[]),
             Failure::TooManySiblings { max } => with(14, &[*max]),
             Failure::StaleStamp { after } => with(15, &[after.0]),
-            Failure::FloorBehind { round } => with(16, &[*round]),
             Failure::Unknown { acknowledged, wanted } => with(18, &[*acknowledged, *wanted]),
             Failure::Unavailable { reached, wanted } => with(19, &[*reached, *wanted]),
             Failure::AnswerTooLarge { bytes, max } => with(21, &[*bytes, *max]),
@@ -283,7 +275,6 @@ impl Wire for Failure {
             13 => Failure::NoSpace,
             14 => Failure::TooManySiblings { max: next()? },
             15 => Failure::StaleStamp { after: Stamp(next()?) },
-            16 => Failure::FloorBehind { round: next()? },
             17 => Failure::Invalid(Detail::take(input)?),
             18 => Failure::Unknown { acknowledged: next()?, wanted: next()? },
             19 => Failure::Unavailable { reached: next()?, wanted: next()? },
@@ -318,7 +309,6 @@ pub(crate) mod tests {
             Just(Failure::NoSpace),
             any::<u64>().prop_map(|max| Failure::TooManySiblings { max }),
             any::<u64>().prop_map(|after| Failure::StaleStamp { after: Stamp(after) }),
-            any::<u64>().prop_map(|round| Failure::FloorBehind { round }),
             detail().prop_map(Failure::Invalid),
             any::<(u64, u64)>()
                 .prop_map(|(acknowledged, wanted)| Failure::Unknown { acknowledged, wanted }),

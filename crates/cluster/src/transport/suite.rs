@@ -188,7 +188,9 @@ fn request_of(class: Class, bytes: usize) -> Request {
     let (keyspace, partition) = (KeyspaceId(0), Partition(0));
     let request: Request = match class {
         Class::Vital => Gossip { payload }.into(),
-        Class::Read => Read { keyspace, wanted: Wanted::Whole, keys: vec![payload] }.into(),
+        Class::Read => {
+            Read { keyspace, wanted: Wanted::Whole, keys: vec![payload], of_start: 0 }.into()
+        }
         Class::Write => {
             let item = crate::codec::message::Item {
                 key: payload,
@@ -259,8 +261,12 @@ fn answers_find_their_calls(fixture: &dyn Fixture) {
     let key = |number: usize| Slice::from(format!("key {number}").as_str());
     for number in 0..CALLS {
         let (from, to) = nodes(number);
-        let read =
-            Read { keyspace: KeyspaceId(0), wanted: Wanted::Digest, keys: vec![key(number)] };
+        let read = Read {
+            keyspace: KeyspaceId(0),
+            wanted: Wanted::Digest,
+            keys: vec![key(number)],
+            of_start: 0,
+        };
         ends.send(&*transport, number, call(from, to, PATIENCE, read));
     }
     assert!(fixture.wait(PATIENCE, &mut || kept.lock().len() == CALLS), "not all have arrived");

@@ -1,5 +1,6 @@
 //! Nodes that come and go, and jobs that are paused, stopped and taken back, while everything else breaks.
 
+use super::history::Left;
 use super::world::{World, below};
 use base::rng::Rng;
 use cluster::NodeId;
@@ -13,6 +14,8 @@ const JOINS_MAX: usize = 3;
 pub(super) struct Tally {
     pub(super) joins: u64,
     pub(super) leaves: u64,
+    pub(super) removed: u64,
+    pub(super) given_up: u64,
     pub(super) jobs: u64,
     pub(super) drivers: u64,
 }
@@ -22,21 +25,27 @@ pub(super) struct Moves {
     rng: Rng,
     owners: usize,
     joined: usize,
+    /// Disks may be lost.
+    disks: bool,
     pub(super) tally: Tally,
 }
 
 impl Moves {
-    pub(super) fn new(rng: &mut Rng, owners: usize) -> Moves {
-        Moves { rng: Rng::new(rng.next_u64()), owners, joined: 0, tally: Tally::default() }
+    pub(super) fn new(rng: &mut Rng, owners: usize, disks: bool) -> Moves {
+        let (rng, tally) = (Rng::new(rng.next_u64()), Tally::default());
+        Moves { rng, owners, joined: 0, disks, tally }
     }
 
-    /// Something may change: every second or so.
-    pub(super) fn turn(&mut self, world: &mut World) -> Result<(), String> {
+    /// Something may change: every second or so. If a machine was lost for good, what others had then.
+    pub(super) fn turn(&mut self, world: &mut World) -> Result<Option<Left>, String> {
+        if self.rng.below(20) == 0 {
+            tidy(world);
+        }
         if self.rng.below(200) > 0 {
-            return Ok(());
+            return Ok(None);
         }
         let topology = world.agreed();
-        match self.rng.below(10) {
+        match self.rng.below(12) {
             0 | 1 => self.join(world, &topology)?,
             2 | 3 => self.leave(world, &topology),
             4 => self.stay(world, &topology),
@@ -45,13 +54,39 @@ impl Moves {
                 world.drive()?;
                 self.tally.drivers += 1;
             }
+            7 => self.remove(world, &topology),
+            8 => return self.give_up(world, &topology),
             _ => self.disturb(world, &topology),
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// One that has handed everything over goes.
+    fn remove(&mut self, world: &mut World, topology: &Topology) {
+        let leaving = in_state(topology, MemberState::Leaving);
+        let can_go = |id: &NodeId| topology.apply(&Change::RemoveMember { id: *id }).is_ok();
+        if let Some(id) = leaving.into_iter().find(can_go) {
+            self.tally.removed += u64::from(world.remove(id));
+        }
+    }
+
+    /// A machine is lost for good, and its place is given to others: one at a time, and only where everything is whole.
+    fn give_up(&mut self, world: &mut World, topology: &Topology) -> Result<Option<Left>, String> {
+        let up = in_state(topology, MemberState::Up);
+        let lost = topology.members().iter().any(|member| world.is_gone(member.id));
+        if !self.disks || lost || up.len() <= self.owners || !world.is_whole() {
+            return Ok(None);
+        }
+        let id = up[below(&mut self.rng, up.len())];
+        self.tally.given_up += 1;
+        let left = world.lose_for_good(id)?;
+        tidy(world);
+        Ok(Some(left))
     }
 
     fn join(&mut self, world: &mut World, topology: &Topology) -> Result<(), String> {
-        if self.joined == JOINS_MAX || topology.members().len() < world.hosts.len() {
+        let running = world.hosts.iter().filter(|host| !world.is_gone(host.id)).count();
+        if self.joined == JOINS_MAX || topology.members().len() < running {
             return Ok(());
         }
         self.joined += 1;
@@ -96,6 +131,35 @@ impl Moves {
             3 => Change::SetJob { job: id, paused: false, bytes_per_second: 200 },
             _ => Change::SetJob { job: id, paused: false, bytes_per_second },
         });
+    }
+}
+
+/// Says of machines that are lost that they are, and forgets them once they own nothing. What is proposed at the same time as something
+/// else is proposed again.
+pub(super) fn tidy(world: &World) {
+    let topology = world.agreed();
+    let mut members = topology.members().iter();
+    let Some(lost) = members.find(|member| world.is_gone(member.id)) else { return };
+    let forget = Change::ForgetMember { id: lost.id };
+    if lost.state != MemberState::Down {
+        world.propose(Change::SetState { id: lost.id, state: MemberState::Down });
+    } else if topology.apply(&forget).is_ok() {
+        world.propose(forget);
+    }
+}
+
+/// A job that was paused or slowed down goes on, and one that nobody lets begin by itself is begun.
+pub(super) fn let_go(world: &World) {
+    let topology = world.agreed();
+    if let Some(job) = topology.job().filter(|job| job.paused || job.bytes_per_second > 0) {
+        let (job, bytes_per_second) = (job.id, 0);
+        world.propose(Change::SetJob { job, paused: false, bytes_per_second });
+    }
+    if topology.is_held()
+        && topology.job().is_none()
+        && let Ok(start) = topology.start_job(0)
+    {
+        world.propose(start);
     }
 }
 

@@ -73,6 +73,8 @@ pub(super) struct Host {
     skew: Arc<AtomicI64>,
     jobs: Option<Arc<ManualExecutor>>,
     starts: u64,
+    /// It never comes back.
+    gone: bool,
 }
 
 /// Virtual time with a wall clock that is wrong.
@@ -171,11 +173,38 @@ impl World {
         self.open(self.hosts.len() - 1, true)
     }
 
+    /// Takes a member that holds nothing out, and its machine away; false if something else was agreed on first.
+    pub(super) fn remove(&mut self, id: NodeId) -> bool {
+        self.propose(Change::RemoveMember { id });
+        let agreement = &self.agreement;
+        self.runtime.run_until(1_000_000, &mut || agreement.known().member(id).is_none());
+        let removed = self.agreed().member(id).is_none();
+        if let Some(at) = self.hosts.iter().position(|host| host.id == id).filter(|_| removed) {
+            self.crash(at);
+            self.hosts[at].gone = true;
+        }
+        removed
+    }
+
+    /// True if the machine of `id` never comes back.
+    pub(super) fn is_gone(&self, id: NodeId) -> bool {
+        self.hosts.iter().any(|host| host.id == id && host.gone)
+    }
+
+    /// A machine is lost with its disk; what others have.
+    pub(super) fn lose_for_good(&mut self, id: NodeId) -> Result<Left, String> {
+        let at = self.hosts.iter().position(|host| host.id == id).ok_or("there is no such node")?;
+        let left = self.left_without(at)?;
+        self.crash(at);
+        self.hosts[at].gone = true;
+        Ok(left)
+    }
+
     /// No job is under way, or will be, and nobody has anything to delete.
     pub(super) fn is_settled(&self) -> bool {
         let topology = self.agreed();
         let over = |start: Change| topology.apply(&start) == Err(Refusal::NothingToMove);
-        let idle = topology.is_held() || topology.start_job(0).is_ok_and(over);
+        let idle = topology.start_job(0).is_ok_and(over);
         let none_departs = topology.placements().iter().all(|p| p.departing().count() == 0);
         self.seat.is_none() || (topology.job().is_none() && idle && none_departs)
     }
@@ -184,9 +213,9 @@ impl World {
 
     /// Starts the node of a machine on the disk that it has.
     pub(super) fn start(&mut self, at: usize) -> Result<(), String> {
-        match self.hosts[at].node {
-            Some(_) => Ok(()),
-            None => self.open(at, false),
+        match &self.hosts[at] {
+            Host { node: None, gone: false, .. } => self.open(at, false),
+            _ => Ok(()),
         }
     }
 
@@ -336,7 +365,11 @@ impl World {
 
     /// True if all machines run and hold all that they should: then one may lose its disk without loss.
     pub(super) fn is_whole(&self) -> bool {
+        let topology = self.agreed();
         let is_whole = |host: &Host| {
+            if host.gone {
+                return !topology.uses(host.id);
+            }
             let rotten = host.rotten.as_ref();
             let is_rotten = rotten.is_some_and(|path| host.fs.read_file(path).is_ok());
             let whole =
@@ -406,6 +439,7 @@ impl Host {
             skew: Arc::default(),
             jobs: None,
             starts: 0,
+            gone: false,
         }
     }
 }
