@@ -335,7 +335,7 @@ pub(crate) mod tests {
     fn every_failure_has_its_byte() {
         for tag in 0..=255u8 {
             let bytes = [&[tag][..], &[0; 8]].concat();
-            let known = (1..=22).contains(&tag);
+            let known = (1..=22).contains(&tag) && tag != 16;
             let taken = Failure::take(&mut Input::new(&bytes));
             assert_eq!(taken.is_ok(), known, "{tag}");
             if let Ok(failure) = taken {
