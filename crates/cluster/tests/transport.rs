@@ -292,7 +292,7 @@ fn a_copy_that_comes_too_late_does_not_say_that_nothing_happened() {
         let ended: Arc<Mutex<Option<Ended>>> = Arc::default();
         let told = Arc::clone(&ended);
         let keys = vec!["12345678".into()];
-        let request = Read { keyspace: KeyspaceId(0), wanted: Wanted::Digest, keys };
+        let request = Read { keyspace: KeyspaceId(0), wanted: Wanted::Digest, keys, of_start: 0 };
         let (from, to, epoch) = (NodeId(1), NodeId(2), Epoch(1));
         let call = Call { from, to, epoch, timeout_micros: 100_000, request: request.into() };
         network.send(call, Box::new(move |ended| *told.lock() = Some(ended)));

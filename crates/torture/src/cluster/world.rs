@@ -245,7 +245,7 @@ impl World {
         };
         let mut options = NodeOptions::new(CLUSTER, host.id).new_member(new_member).nonce(seed);
         // Partitions are small, and yet some of what moves is to go into tables.
-        options.tables_from_bytes = 200;
+        options.tables_from_bytes = 0;
         let node =
             Node::open(parts, options).map_err(|e| format!("{} does not start: {e}", host.id))?;
         host.node = Some(node);
