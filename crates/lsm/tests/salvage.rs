@@ -333,6 +333,7 @@ fn several_faults_at_once() {
     many_faults(0..150);
 }
 
+/// As many as the name says; minutes, by the command above.
 #[test]
 #[ignore = "minutes"]
 fn very_many_faults() {

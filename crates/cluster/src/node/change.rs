@@ -229,7 +229,6 @@ impl<'a> Change<'a> {
 
     /// Writes records into tables, which are synced then.
     fn ingest(&mut self, new: BTreeMap<Slice, Touched>) -> Result<(), Failure> {
-        self.replica.note_write();
         let pairs = new
             .iter()
             .map(|(key, touched)| (layout::stored_key(self.partition, key), touched.now.encode()));
