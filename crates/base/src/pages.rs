@@ -11,7 +11,7 @@ pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 #[cfg(unix)]
 mod system {
-    use memmap2::{MmapMut, MmapRaw};
+    use memmap2::{MmapMut, MmapOptions, MmapRaw};
     use std::ptr::NonNull;
 
     /// A mapping of zeros.
@@ -26,6 +26,14 @@ mod system {
             // The system may refuse: then it is memory as any other.
             #[cfg(target_os = "linux")]
             let _refused = map.advise(memmap2::Advice::HugePage).is_err();
+            Some(Pages(MmapRaw::from(map)))
+        }
+
+        /// `bytes` zeros, in pages of the usual size that are all there when this returns: no touch of one is a fault. `None` if the
+        /// system gives none this way.
+        #[must_use]
+        pub fn populated(bytes: usize) -> Option<Pages> {
+            let map = MmapOptions::new().len(bytes).populate().map_anon().ok()?;
             Some(Pages(MmapRaw::from(map)))
         }
 
@@ -58,6 +66,12 @@ mod nowhere {
         /// Always `None`.
         #[must_use]
         pub fn zeroed(_bytes: usize) -> Option<Pages> {
+            None
+        }
+
+        /// Always `None`.
+        #[must_use]
+        pub fn populated(_bytes: usize) -> Option<Pages> {
             None
         }
 

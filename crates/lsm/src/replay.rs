@@ -2,9 +2,10 @@
 //!
 //! Nobody reads or writes yet, so each keyspace's active memtable is at hand without a lock. An insert mostly waits for one
 //! place of the memtable's index, which is not in the cache. What is read ahead of the log says which: so each operation is
-//! copied, has its place fetched, and is inserted when some more have been read.
+//! copied, has its place fetched, and is inserted when some more have been read. The memory for them is got from the system on another thread.
 
 use crate::engine::Engine;
+use crate::executor::Priority;
 use crate::keyspaces::Note;
 use crate::recover::{RecoveryReport, segments_to_replay};
 use crate::tree::{Frozen, Mem, Tree};
@@ -12,6 +13,7 @@ use base::batch::{Batch, BatchOp};
 use base::checksum::key_hash;
 use base::{Error, FileName, InternalKey, KeyspaceId, RangeTombstone, Result, SeqNo, ValueKind};
 use manifest::{AddedTable, TableChanges};
+use memtable::Spares;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -70,23 +72,35 @@ struct Replay<'a> {
     oldest: usize,
 }
 
+/// Memory is asked for so many bytes before it is needed.
+const STOCK_AHEAD: usize = 4 * Spares::STOCK_BYTES;
+
 /// A keyspace and the memtable that its operations go to.
 struct Target {
     tree: Arc<Tree>,
     mem: Arc<Mem>,
     /// Operations up to it are in tables.
     flushed: u64,
+    /// Bytes inserted, about.
+    inserted: usize,
+    /// Bytes of memory asked for.
+    stocked: usize,
 }
 
 impl Target {
     fn new(tree: Arc<Tree>) -> Target {
         let flushed = tree.flushed_seq.load(Ordering::Relaxed);
         let flushed = flushed + u64::from(base::planted::is(39) && flushed > 0);
-        Target { mem: Arc::clone(&tree.view().active), tree, flushed }
+        Target { mem: Arc::clone(&tree.view().active), tree, flushed, inserted: 0, stocked: 0 }
     }
 
     fn is_full(&self) -> bool {
         self.mem.table.size_bytes() >= self.tree.options.memtable_size_bytes
+    }
+
+    /// True once it is about to need memory that nobody was asked for. A small memtable never does.
+    fn lacks_memory(&self) -> bool {
+        self.inserted >= Spares::STOCK_BYTES / 4 && self.inserted + STOCK_AHEAD > self.stocked
     }
 }
 
@@ -180,6 +194,10 @@ impl<'a> Replay<'a> {
 
     /// Inserts `op`, now or soon.
     fn take(&mut self, at: usize, seq: SeqNo, op: &BatchOp<'_>) {
+        self.targets[at].inserted += op.key.len() + op.value.len();
+        if self.targets[at].lacks_memory() {
+            self.stock(at);
+        }
         let mem = &self.targets[at].mem;
         // Now, in the order of the log: a memtable keeps the first of the positions that it is told.
         mem.note_record(self.start);
@@ -207,6 +225,14 @@ impl<'a> Replay<'a> {
                 waiting.bytes.extend_from_slice(op.value);
             }
         }
+    }
+
+    #[cold]
+    fn stock(&mut self, at: usize) {
+        let target = &mut self.targets[at];
+        target.stocked += Spares::STOCK_BYTES;
+        let spares = Arc::clone(&target.tree.spares);
+        self.engine.submit("memory for the replay", Priority::High, move |_| spares.stock());
     }
 
     /// Inserts the operation that has waited longest, if one is there.

@@ -21,6 +21,7 @@
 
 #[deny(unsafe_code)]
 mod chunks;
+mod large;
 #[deny(unsafe_code)]
 mod names;
 #[cfg(not(loom))]
@@ -29,15 +30,15 @@ mod slots;
 mod spares;
 
 use crate::account::Account;
-use base::sync::leaf::{Published, atomic::AtomicU32, atomic::AtomicU64, atomic::Ordering};
+use base::sync::leaf::{Mutex, Published, atomic::AtomicU32, atomic::AtomicU64, atomic::Ordering};
 use chunks::Chunks;
+use large::LargeChunk;
 #[cfg(loom)]
 pub(crate) use names::Slots;
 pub(crate) use names::{Apart, Appender, Links, Mark, Ref, Slot};
 use names::{HEADER, Header, NO_CHUNK, UNIT, UNIT_BITS, record_units};
 #[cfg(not(loom))]
 pub(crate) use slots::Slots;
-use spares::SpareChunk;
 pub use spares::Spares;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
@@ -59,18 +60,8 @@ pub(crate) struct Arena {
     account: Arc<Account>,
     tail: Apart<AtomicU64>,
     spares: Arc<Spares>,
-}
-
-// SAFETY: the memory that it points to is its own: a chunk is made a `SpareChunk` once no record in it is lent out.
-unsafe impl Send for SpareChunk {}
-
-impl Drop for SpareChunk {
-    fn drop(&mut self) {
-        if let Ok(layout) = Layout::from_size_align(CHUNK_MAX, UNIT) {
-            // SAFETY: `Arena::add_chunk` allocated it with this layout, and nobody else points to it, see above.
-            unsafe { dealloc(self.0, layout) };
-        }
-    }
+    /// The memory of the chunks of `CHUNK_MAX` bytes.
+    large: Mutex<Vec<LargeChunk>>,
 }
 
 impl Arena {
@@ -81,6 +72,7 @@ impl Arena {
             account,
             tail: Apart(AtomicU64::new(end.pack())),
             spares,
+            large: Mutex::default(),
         };
         (arena, Appender { end, capacity: 0, next_chunk_bytes: CHUNK_MIN })
     }
@@ -155,16 +147,7 @@ impl Arena {
     fn add_chunk(&self, appender: &mut Appender, bytes: usize, used: u32) -> u32 {
         let id = appender.end.chunks;
         assert!(id < CHUNKS_MAX, "memtable of more than 8 GiB");
-        let Ok(layout) = Layout::from_size_align(bytes, UNIT) else { panic!("size overflow") };
-        let spare = if bytes == CHUNK_MAX { self.spares.take_chunk() } else { None };
-        let base = match spare {
-            Some(spare) => std::mem::ManuallyDrop::new(spare).0,
-            // SAFETY: no chunk is empty: a record has a header.
-            None => unsafe { alloc(layout) },
-        };
-        if base.is_null() {
-            handle_alloc_error(layout);
-        }
+        let base = if bytes == CHUNK_MAX { self.large_chunk() } else { heap_chunk(bytes) };
         let chunk = self.chunks.add(id, &self.account);
         chunk.bytes.store(bytes, Ordering::Relaxed);
         chunk.used.store(used, Ordering::Relaxed);
@@ -172,6 +155,14 @@ impl Arena {
         self.account.add(bytes);
         appender.end.chunks += 1;
         id
+    }
+
+    /// Memory that a dropped memtable left, or fresh.
+    fn large_chunk(&self) -> *mut u8 {
+        let chunk = self.spares.take_chunk().unwrap_or_else(LargeChunk::new);
+        let base = chunk.base();
+        self.large.lock().push(chunk);
+        base
     }
 
     /// The record that `record` names.
@@ -245,21 +236,32 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
+        for chunk in self.large.lock().drain(..) {
+            drop(self.spares.keep_chunk(chunk));
+        }
         for chunk in self.chunks.iter() {
             let (base, bytes) =
                 (chunk.base.load(Ordering::Relaxed), chunk.bytes.load(Ordering::Relaxed));
-            if let Ok(layout) = Layout::from_size_align(bytes, UNIT)
+            if bytes != CHUNK_MAX
                 && !base.is_null()
+                && let Ok(layout) = Layout::from_size_align(bytes, UNIT)
             {
-                if bytes == CHUNK_MAX {
-                    drop(self.spares.keep_chunk(SpareChunk(base)));
-                    continue;
-                }
-                // SAFETY: allocated in `add_chunk` with this layout; `&mut self` says that no record is lent out.
+                // SAFETY: from `heap_chunk` with this layout; `&mut self` says that no record is lent out.
                 unsafe { dealloc(base, layout) };
             }
         }
     }
+}
+
+/// Memory for a chunk that is not of the largest size.
+fn heap_chunk(bytes: usize) -> *mut u8 {
+    let Ok(layout) = Layout::from_size_align(bytes, UNIT) else { panic!("size overflow") };
+    // SAFETY: no chunk is empty: a record has a header.
+    let base = unsafe { alloc(layout) };
+    if base.is_null() {
+        handle_alloc_error(layout);
+    }
+    base
 }
 
 /// A published record.

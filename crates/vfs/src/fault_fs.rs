@@ -324,6 +324,10 @@ impl SegmentFile for FaultSegment {
         self.inner.prefault();
     }
 
+    fn begin_sync(&self, offset: u64, len: usize) {
+        self.inner.begin_sync(offset, len);
+    }
+
     fn len(&self) -> u64 {
         self.inner.len()
     }

@@ -137,6 +137,10 @@ pub trait SegmentFile: Debug + Send + Sync + 'static {
     /// zeros, so it is for a thread that nobody waits for. Only a hint: nothing can be told of it.
     fn prefault(&self) {}
 
+    /// Has the system begin to write these bytes to the disk, so that a [`sync`](SegmentFile::sync) that follows waits less. Only a hint:
+    /// nothing can be told of it, and nothing is durable by it.
+    fn begin_sync(&self, _offset: u64, _len: usize) {}
+
     /// Length in bytes, fixed at creation.
     fn len(&self) -> u64;
 

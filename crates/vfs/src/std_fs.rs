@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{FileKind, FileLock, Fs, Metadata, RandomAccessFile, SegmentFile, WritableFile};
 
@@ -50,13 +51,14 @@ impl StdFs {
         Self { mapping: false }
     }
 
-    fn segment(&self, file: File, len: u64, solid: bool) -> Arc<dyn SegmentFile> {
+    fn segment(&self, file: File, len: u64, solid: bool, fresh: bool) -> Arc<dyn SegmentFile> {
         if self.mapping
             && solid
             && len > 0
-            && let Some(segment) = sys::map_segment(&file, len)
+            && let Some(segment) = sys::map_segment(&file, len, fresh)
         {
-            return Arc::new(StdMappedSegment { file, segment, len });
+            let prefaulted = AtomicBool::new(false);
+            return Arc::new(StdMappedSegment { file, segment, len, prefaulted });
         }
         Arc::new(StdSegment { file, len })
     }
@@ -91,7 +93,7 @@ impl Fs for StdFs {
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         match allocate(&file, len) {
-            Ok(solid) => Ok(self.segment(file, len, solid)),
+            Ok(solid) => Ok(self.segment(file, len, solid, true)),
             Err(error) => {
                 // Half a segment is of no use; the caller learns the first error, not the cleanup's.
                 drop(fs::remove_file(path));
@@ -104,7 +106,7 @@ impl Fs for StdFs {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let len = file.metadata()?.len();
         let solid = sys::has_all_blocks(&file)?;
-        Ok(self.segment(file, len, solid))
+        Ok(self.segment(file, len, solid, false))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -275,22 +277,36 @@ struct StdMappedSegment {
     file: File,
     segment: sys::Mapping,
     len: u64,
+    /// The mapping has entries for its pages, so that stores through it are no faults.
+    prefaulted: AtomicBool,
 }
+
+/// So many bytes go by a system call where each page would be a fault.
+const FAULTS_BYTES: usize = 64 << 10;
 
 impl SegmentFile for StdMappedSegment {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         check_range(offset, bytes.len(), self.len)?;
+        if bytes.len() >= FAULTS_BYTES && !self.prefaulted.load(Ordering::Relaxed) {
+            return sys::write_all_at(&self.file, bytes, offset);
+        }
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         self.segment.store(offset, bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
         self.segment.leave();
+        self.segment.reach();
         self.file.sync_data()
     }
 
     fn prefault(&self) {
         self.segment.prefault();
+        self.prefaulted.store(true, Ordering::Relaxed);
+    }
+
+    fn begin_sync(&self, offset: u64, len: usize) {
+        sys::begin_writing(&self.file, offset, len);
     }
 
     fn len(&self) -> u64 {

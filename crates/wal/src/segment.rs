@@ -290,6 +290,7 @@ fn rewrite(
         let bytes = &mut chunk[..(end - offset).min(CHUNK) as usize];
         reader.read_exact_at(bytes, offset).context("read segment", path)?;
         file.write_at(offset, bytes).context("write segment", path)?;
+        file.begin_sync(offset, bytes.len());
         offset += bytes.len() as u64;
     }
     Ok(())

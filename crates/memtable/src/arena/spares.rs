@@ -4,13 +4,10 @@
 //! faults for the next one, and with a lock on the whole address space while it takes the pages: writers stood still for
 //! milliseconds. So chunks of the largest size and the hash table of a full memtable are kept, up to a limit.
 
+use super::large::LargeChunk;
 use super::{Slot, Slots};
 use base::sync::leaf::Mutex;
 use std::fmt;
-
-/// A chunk of `CHUNK_MAX` bytes that nobody uses. Made and freed by `arena`.
-#[derive(Debug)]
-pub(super) struct SpareChunk(pub(super) *mut u8);
 
 /// Memory of dropped memtables, for new ones. Shared by the memtables of a keyspace.
 #[derive(Default)]
@@ -21,7 +18,7 @@ pub struct Spares {
 
 #[derive(Default)]
 struct Kept {
-    chunks: Vec<SpareChunk>,
+    chunks: Vec<LargeChunk>,
     /// All vacant.
     table: Option<Slots>,
 }
@@ -33,6 +30,9 @@ impl fmt::Debug for Spares {
 }
 
 impl Spares {
+    /// What [`stock`](Spares::stock) gets, in bytes.
+    pub const STOCK_BYTES: usize = super::CHUNK_MAX;
+
     /// Keeps nothing yet, and never more than about `bytes_max`.
     #[must_use]
     pub fn new(bytes_max: usize) -> Spares {
@@ -47,18 +47,26 @@ impl Spares {
         kept.chunks.len() * super::CHUNK_MAX + table
     }
 
+    /// Gets a chunk from the system and keeps it, unless there are enough, so that a memtable that is filled meanwhile need not wait for
+    /// it. For another thread than the one that fills. Takes tenths of a millisecond.
+    pub fn stock(&self) {
+        if self.kept.lock().chunks.len() < self.chunks_max {
+            drop(self.keep_chunk(LargeChunk::new()));
+        }
+    }
+
     /// Gives all of it back to the system.
     pub fn clear(&self) {
         let kept = std::mem::take(&mut *self.kept.lock());
         drop(kept);
     }
 
-    pub(super) fn take_chunk(&self) -> Option<SpareChunk> {
+    pub(super) fn take_chunk(&self) -> Option<LargeChunk> {
         self.kept.lock().chunks.pop()
     }
 
     /// Keeps `chunk`, or returns it if there are enough.
-    pub(super) fn keep_chunk(&self, chunk: SpareChunk) -> Option<SpareChunk> {
+    pub(super) fn keep_chunk(&self, chunk: LargeChunk) -> Option<LargeChunk> {
         let mut kept = self.kept.lock();
         if kept.chunks.len() >= self.chunks_max {
             return Some(chunk);

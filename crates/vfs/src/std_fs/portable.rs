@@ -26,11 +26,17 @@ impl Mapping {
     pub(super) fn leave(&self) {
         match *self {}
     }
+
+    pub(super) fn reach(&self) {
+        match *self {}
+    }
 }
 
-pub(super) fn map_segment(_file: &File, _len: u64) -> Option<Mapping> {
+pub(super) fn map_segment(_file: &File, _len: u64, _fresh: bool) -> Option<Mapping> {
     None
 }
+
+pub(super) fn begin_writing(_file: &File, _offset: u64, _len: usize) {}
 
 pub(super) fn preallocate(_file: &File, _len: u64) -> io::Result<bool> {
     Ok(false)

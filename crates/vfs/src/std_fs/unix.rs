@@ -14,12 +14,12 @@ pub(super) use crate::mapped::MappedFile as Mapping;
 const STAT_BLOCK_BYTES: u64 = 512;
 
 /// Maps `file` for stores, or `None` where positional writes are the better choice.
-pub(super) fn map_segment(file: &File, len: u64) -> Option<Mapping> {
+pub(super) fn map_segment(file: &File, len: u64, fresh: bool) -> Option<Mapping> {
     let len = usize::try_from(len).ok()?;
     if !overwrites_in_place(file) {
         return None;
     }
-    Mapping::new(file, len).ok()
+    Mapping::new(file, len, fresh).ok()
 }
 
 /// False for file systems where a store into an allocated block can still fail: those that copy on
@@ -81,6 +81,16 @@ pub(super) fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<us
 pub(super) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     file.write_all_at(bytes, offset)
 }
+
+/// Linux starts to write what it is told not to keep; what is being written it keeps all the same.
+#[cfg(target_os = "linux")]
+pub(super) fn begin_writing(file: &File, offset: u64, len: usize) {
+    let len = std::num::NonZeroU64::new(len as u64);
+    let _refused = rustix::fs::fadvise(file, offset, len, rustix::fs::Advice::DontNeed).is_err();
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn begin_writing(_file: &File, _offset: u64, _len: usize) {}
 
 #[expect(clippy::disallowed_methods, reason = "the seam itself")]
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {

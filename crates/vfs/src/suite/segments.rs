@@ -10,6 +10,7 @@ pub(super) const TOPICS: &[(&str, Topic)] = &[
     ("segment_create", create),
     ("segment_writes", writes),
     ("segment_syncs", syncs),
+    ("segment_long", long),
     ("segment_range", range),
     ("segment_reopen", reopen),
     ("segment_replace", replace),
@@ -85,6 +86,35 @@ fn syncs(ground: &Ground<'_>) {
     ok(segment.write_at(100, b"once more"), "write_at works in a segment opened again");
     wanted[100..109].copy_from_slice(b"once more");
     ground.holds(&path, &wanted, "and after the handle was dropped");
+}
+
+/// As a log fills it: records one behind the other, each synced, then large pieces, the writing of which is begun early.
+fn long(ground: &Ground<'_>) {
+    const LEN: usize = 400_000;
+    let path = ground.path("seg");
+    let segment = ok(ground.fs.create_segment(&path, LEN as u64), "create_segment works");
+    let mut wanted = vec![0; LEN];
+    for (turn, offset) in (0..150_000).step_by(5_000).enumerate() {
+        let record = vec![turn as u8 + 1; 5_000];
+        ok(segment.write_at(offset as u64, &record), "write_at behind the last works");
+        wanted[offset..offset + record.len()].copy_from_slice(&record);
+        ok(segment.sync(), "a sync after each works");
+        ground.holds(&path, &wanted, "a sync changes nothing");
+    }
+    for (offset, len) in [(150_001, 100_000), (140_000, 70_000), (LEN - 65_536, 65_536)] {
+        let piece = vec![offset as u8; len];
+        ok(segment.write_at(offset as u64, &piece), "a large piece is written");
+        wanted[offset..offset + len].copy_from_slice(&piece);
+        segment.begin_sync(offset as u64, len);
+        ground.holds(&path, &wanted, "begun writing changes nothing");
+    }
+    segment.begin_sync(LEN as u64, 4_096);
+    segment.begin_sync(0, 0);
+    segment.prefault();
+    ok(segment.write_at(7, &[255; 70_000]), "a large piece is written to memory that is there");
+    wanted[7..70_007].fill(255);
+    ok(segment.sync(), "sync works");
+    ground.holds(&path, &wanted, "what was written last is there");
 }
 
 fn range(ground: &Ground<'_>) {
