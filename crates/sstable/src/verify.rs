@@ -86,7 +86,8 @@ impl Verification {
 impl TableReader {
     /// Reads every byte of the file, past all caches, and checks everything there is to check: that
     /// blocks and footer fill the file without a gap, checksums, the structure of every block, the order
-    /// of keys, separators, that the filter knows every key, and every count and bound in the properties.
+    /// of keys, separators, that a lookup comes to the block that holds a version, that the filter
+    /// knows every key, and every count and bound in the properties.
     ///
     /// # Errors
     /// [`base::Error::Corruption`] at the first thing that is wrong, with its offset; [`base::Error::Io`].
@@ -147,6 +148,15 @@ impl TableReader {
             found.properties.block_bytes_max.max(block.payload_len() as u64);
         let mut cursor = Cursor::new();
         let mut step = cursor.enter(block.clone(), 0);
+        // A lookup of a version looks into one block: none may lie behind a separator that the lookup sorts before.
+        if step.is_some()
+            && cursor.valid()
+            && after.is_some_and(|(k, trailer)| {
+                k == cursor.key().user_key && (k, trailer) != found.last()
+            })
+        {
+            return Err(self.damage(handle, "separator parts versions of a key"));
+        }
         while step.is_some() && cursor.valid() {
             let key = cursor.key();
             let wrong = match found.add(key, cursor.value()) {
@@ -233,6 +243,11 @@ impl Contents {
         self.last_key.extend_from_slice(key.user_key);
         self.last_trailer = key.trailer();
         Ok((hash, same_key))
+    }
+
+    /// The entry counted last.
+    fn last(&self) -> (&[u8], u64) {
+        (&self.last_key, self.last_trailer)
     }
 
     /// The properties of the whole table.
