@@ -3,8 +3,10 @@
 //! ```text
 //! cargo run --release --example cluster
 //! cargo run --release --example cluster -- --listens 200000 --rate 33554432
+//! cargo run --release --example cluster -- --listens 20000 --bytes 4000
 //! ```
-//! Prints what each job had to move, and the times of the client while data moved beside those while none did.
+//! Prints what each job had to move, and the times of the client while data moved beside those while none did. With records as large as in the
+//! last line a partition has more than a MiB, so what moves goes into table files.
 #![expect(clippy::disallowed_methods, reason = "an example is a program")]
 
 use clap::Parser;
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 const SONGS: usize = 50;
 /// Threads of the client.
 const THREADS: usize = 4;
+/// Records that are written at once.
+const BATCH: usize = 5000;
 /// How long a job may take, in microseconds.
 const PATIENCE_MICROS: u64 = 600_000_000;
 
@@ -29,9 +33,15 @@ struct Args {
     /// Records beside the songs, so that there is something to move.
     #[arg(long, default_value_t = 20_000)]
     listens: usize,
+    /// Least bytes of the value of each of them.
+    #[arg(long, default_value_t = 0)]
+    bytes: usize,
     /// Most bytes a second that each node is sent while data moves; 0 is no limit.
     #[arg(long, default_value_t = 16 << 20)]
     rate: u64,
+    /// How long nothing is done before that, in milliseconds: what was written is looked at once more when all its owners have it.
+    #[arg(long, default_value_t = 0)]
+    settle_millis: u64,
     /// How long the client runs before anything moves, in milliseconds.
     #[arg(long, default_value_t = 2000)]
     quiet_millis: u64,
@@ -56,9 +66,10 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         .rebalance_by_itself(false)
         .bytes_per_second(args.rate)
         .open(dir.path())?;
-    fill(&store, args.listens)?;
+    fill(&store, args.listens, args.bytes)?;
     println!("five nodes, each key at three of them; {SONGS} songs and {} listens", args.listens);
 
+    std::thread::sleep(Duration::from_millis(args.settle_millis));
     let client = Client::start(&store);
     std::thread::sleep(Duration::from_millis(args.quiet_millis));
     let quiet = client.end(&store)?;
@@ -88,26 +99,38 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     store.stop_node(lost)?;
     check(&store)?;
     println!("two of three owners are enough: nothing is lost, reads and writes go on");
+    let client = Client::start(&store);
     store.give_up_node(lost)?;
     let rebalance = store.rebalance();
     rebalance.start()?;
     watch(&rebalance)?;
     store.forget_node(lost)?;
+    let busy = client.end(&store)?;
+    println!("a client meanwhile: {busy}, p99 {:.1} times that of quiet", busy.p99 / quiet.p99);
     check(&store)?;
     println!("three owners of each key again, on {} nodes", store.nodes().len());
     store.close()?;
     Ok(())
 }
 
-fn fill(store: &Cluster, listens: usize) -> Result<(), Error> {
+fn fill(store: &Cluster, listens: usize, bytes: usize) -> Result<(), Error> {
     let songs = (0..SONGS).map(|n| (format!("song:{n:02}"), format!("the song number {n}")));
     let note =
         "played to the end, and once more from the beginning, late at night with the windows open";
-    let listens = (0..listens)
-        .map(|n| (format!("listen:{n:07}"), format!("{note}; listen {n} of song {}", n % SONGS)));
-    let pairs: Vec<(String, String)> = songs.chain(listens).collect();
-    for put in store.multi_put(pairs)? {
-        put?;
+    let listen = |n: usize| {
+        let mut listen = format!("{note}; listen {n} of song {}", n % SONGS);
+        let mut digits = n as u64;
+        while listen.len() < bytes {
+            digits = digits.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            listen.push_str(&format!("; {digits:016x}"));
+        }
+        (format!("listen:{n:07}"), listen)
+    };
+    let mut pairs = songs.chain((0..listens).map(listen)).peekable();
+    while pairs.peek().is_some() {
+        for put in store.multi_put(pairs.by_ref().take(BATCH))? {
+            put?;
+        }
     }
     Ok(())
 }

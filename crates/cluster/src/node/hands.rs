@@ -79,11 +79,15 @@ impl Node {
                 self.move_on(MoverEvent::Done(ticket, told(stored)));
             }
             MoverEffect::Drop { ticket, moving } => {
+                self.told.lock().remove(&moving);
                 let dropped = self.drop_copy(moving);
                 self.move_on(MoverEvent::Done(ticket, told(dropped)));
             }
             // A record of a job that is over counts for nothing.
-            MoverEffect::Forget { moving } => drop(self.jobs.keyspace.delete(key_of(moving))),
+            MoverEffect::Forget { moving } => {
+                self.told.lock().remove(&moving);
+                drop(self.jobs.keyspace.delete(key_of(moving)));
+            }
             MoverEffect::AskEpoch { .. } | MoverEffect::Wake { .. } => {}
         }
     }

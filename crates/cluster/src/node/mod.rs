@@ -37,7 +37,7 @@ use crate::exchange::Walk;
 use crate::facade::{Pending, Teller, pending};
 use crate::hints::Hints;
 use crate::membership::{Config, Gossip};
-use crate::rebalance::{Mover, MoverOptions};
+use crate::rebalance::{Mover, MoverOptions, Moving};
 use crate::rounds::Rounds;
 use crate::runtime::{Runtime, Task, TimerId};
 use crate::topology::{JobId, Topology};
@@ -45,6 +45,7 @@ use crate::transport::{Call, Ended, Failure, Transport};
 use base::rng::Rng;
 use base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use base::sync::{Mutex, RwLock};
+use fetch::Told;
 use hands::Jobs;
 use lsm::Db;
 use replica::ReplicaOptions;
@@ -54,7 +55,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 /// See [`NodeOptions::tables_from_bytes`].
-pub(crate) const TABLES_FROM_BYTES_DEFAULT: u64 = 1 << 20;
+pub(crate) const TABLES_FROM_BYTES_DEFAULT: u64 = 512 << 10;
 /// How long a node that did not answer is asked last.
 const SILENT_MICROS: u64 = 2_000_000;
 
@@ -108,7 +109,7 @@ pub struct NodeOptions {
     /// Most bytes of hints that are kept for one owner. Default 64 MiB.
     pub hints_bytes_max: u64,
     /// Records that move to this node go into table files past the log where so many bytes are stored at once and nothing was stored of
-    /// their keys; 0 is always, [`u64::MAX`] never. Default 1 MiB: for less, a table of its own is not worth it.
+    /// their keys; 0 is always, [`u64::MAX`] never. Default 512 KiB: for less, a table of its own is not worth it.
     pub tables_from_bytes: u64,
     /// Failure detection, the same at all members. Default none.
     pub detector: Option<Config>,
@@ -204,6 +205,8 @@ pub struct Node {
     jobs: Jobs,
     /// Bytes that were fetched since the start for the last job.
     fetched: Mutex<(JobId, u64)>,
+    /// What sources said of what moves here, before their pages.
+    told: Mutex<BTreeMap<Moving, Arc<Told>>>,
     /// Who is there, if this node looks after others.
     gossip: Mutex<Option<Arc<Gossip>>>,
     this: Weak<Node>,
@@ -266,6 +269,7 @@ impl Node {
             mover: Mutex::new(mover),
             jobs,
             fetched: Mutex::default(),
+            told: Mutex::default(),
             gossip: Mutex::default(),
             this: this.clone(),
         });

@@ -10,8 +10,12 @@ use std::sync::Arc;
 
 /// Bytes of one [`MoverEffect::Fetch`], at most: they are in memory at once.
 const FETCH_BYTES_MAX: u64 = 4 << 20;
+/// The same, at least, however low the throttle is: less is not worth a table.
+const FETCH_BYTES_MIN: u64 = 1 << 20;
 /// A throttle lets through at once what it does in one second, divided by this.
 const FETCHES_PER_SECOND: u64 = 8;
+/// Fetches under way: one is on its way while another one is stored. More of them would hold threads and the disk that clients wait for.
+const FETCHES_MAX: usize = 2;
 
 /// Names one thing that was asked for, so that its end is not taken for that of another. Not reused by one [`Mover`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,7 +156,8 @@ pub struct Mover {
     tasks: BTreeMap<Moving, Task>,
     tickets: u64,
     under_way: BTreeMap<Ticket, Moving>,
-    /// When the throttle lets the next page through, on the monotonic clock.
+    /// When the throttle lets the next fetch through, on the monotonic clock: what is under way counts as if it brought all that was
+    /// asked for.
     free_at: u64,
     /// When the next wake was asked for.
     wake_at: Option<u64>,
@@ -281,16 +286,17 @@ impl Mover {
         let Some(topology) = self.topology.clone() else { return };
         let paused = topology.job().is_some_and(|job| job.paused);
         let rate = topology.job().map_or(0, |job| job.bytes_per_second);
-        let bytes_max = match rate {
-            0 => FETCH_BYTES_MAX,
-            rate => FETCH_BYTES_MAX.min(rate / FETCHES_PER_SECOND),
-        };
+        let bytes_max = fetch_bytes(rate);
+        let fetches =
+            |task: &&Task| matches!(task.state, State::Copying { under_way: Some(_), .. });
+        let mut fetching = self.tasks.values().filter(fetches).count();
         let moving: Vec<Moving> = self.tasks.keys().copied().collect();
         let mut wake: Option<u64> = None;
         for moving in moving {
             let Some(task) = self.tasks.get(&moving) else { continue };
             let copies = matches!(task.state, State::Copying { under_way: None, .. });
-            if copies && paused {
+            // The end of one that is under way comes back here.
+            if copies && (paused || fetching == FETCHES_MAX) {
                 continue;
             }
             let due = if copies { task.not_before.max(self.free_at) } else { task.not_before };
@@ -304,6 +310,10 @@ impl Mover {
             else {
                 continue;
             };
+            if copies {
+                fetching += 1;
+                self.free_at = self.free_at.max(now).saturating_add(micros_of(bytes_max, rate));
+            }
             self.tickets += 1;
             self.under_way.insert(ticket, moving);
             effects.push(effect);
@@ -329,8 +339,11 @@ impl Mover {
         let rate = self.topology.as_ref().and_then(|topology| topology.job());
         let rate = rate.map_or(0, |job| job.bytes_per_second);
         let retry = self.options.retry_micros;
+        let bytes = result.as_ref().map_or(0, |(bytes, _)| *bytes);
+        let (reserved, used) = (micros_of(fetch_bytes(rate), rate), micros_of(bytes, rate));
+        self.free_at = self.free_at.saturating_add(used).saturating_sub(reserved);
         let Some((moving, task)) = self.take(ticket) else { return };
-        let Ok((bytes, next)) = result else { return task.fail_over(now + retry) };
+        let Ok((_, next)) = result else { return task.fail_over(now + retry) };
         task.record.bytes += bytes;
         task.record.cursor.clone_from(&next);
         if next.is_none() {
@@ -338,10 +351,6 @@ impl Mover {
         }
         let record = task.record.clone();
         self.records.insert(moving, record);
-        let micros = u128::from(bytes) * 1_000_000 / u128::from(rate.max(1));
-        if rate > 0 {
-            self.free_at = self.free_at.max(now) + u64::try_from(micros).unwrap_or(u64::MAX / 2);
-        }
     }
 
     fn epoch_is(&mut self, now: u64, ticket: Ticket, result: Result<Epoch, ()>) {
@@ -462,6 +471,20 @@ impl Duty {
     fn none() -> Duty {
         Duty { copy_from: Vec::new(), catch_up_with: Vec::new() }
     }
+}
+
+/// Bytes to ask for at once where so many bytes a second may be sent; 0 is no limit.
+fn fetch_bytes(rate: u64) -> u64 {
+    match rate {
+        0 => FETCH_BYTES_MAX,
+        rate => (rate / FETCHES_PER_SECOND).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX),
+    }
+}
+
+/// How long so many bytes take at so many bytes a second, in microseconds; 0 without a limit.
+fn micros_of(bytes: u64, rate: u64) -> u64 {
+    let micros = u128::from(bytes) * 1_000_000 / u128::from(rate.max(1));
+    if rate == 0 { 0 } else { u64::try_from(micros).unwrap_or(u64::MAX / 4) }
 }
 
 /// Everything that `node` may have to do something for.

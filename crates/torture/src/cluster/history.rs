@@ -34,7 +34,8 @@ pub(super) struct Written {
     pub(super) owners_min: usize,
     /// W of it is enough that reads must see it.
     pub(super) is_quorum: bool,
-    /// W of it is enough that of two such writes, one after the other, the later wins: more than half of the owners.
+    /// W of it is enough that of two such writes, one after the other, the later wins: more than half of the owners. Not so once a disk was
+    /// lost: it may be that of the only owner that met both.
     pub(super) is_ordered: bool,
     pub(super) outcome: Outcome,
     /// One owner was enough for it, and the disk of the only one that had it was lost: it is promised to nobody any more.
@@ -87,6 +88,7 @@ impl History {
     /// A disk was lost. A write for which one owner was enough is lost with it, if nobody else has it. Of one that is under way nobody knows
     /// where it is.
     pub(super) fn note_loss(&mut self, left: &Left) {
+        self.writes.iter_mut().for_each(|write| write.is_ordered = false);
         for write in self.writes.iter_mut().filter(|write| write.owners_min == 1) {
             let left = left.get(&write.place);
             write.was_lost |= match &write.outcome {
