@@ -11,11 +11,11 @@
 use crate::engine::Engine;
 use crate::executor::Priority;
 use crate::options::Durability;
-use crate::tree::{Frozen, Tree};
+use crate::tree::{Frozen, Mem, Tree, View};
 use base::batch::{BatchBuilder, BatchOp};
 use base::checksum::key_hash;
 use base::sync::atomic::{AtomicU64, Ordering};
-use base::sync::{Mutex, MutexGuard};
+use base::sync::{Guard, Mutex, MutexGuard};
 use base::{Error, InternalKey, RangeTombstone, Result, SeqNo, ValueKind};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -198,6 +198,7 @@ impl Engine {
                 return Ok(None);
             }
             self.freeze_full(&commit, trees);
+            let near = Near::the_place_of(&payload, trees);
             let start = self.segments.log()?.end();
             let end = match self.log_payload(&mut commit, &mut payload)? {
                 Ok(end) => end,
@@ -211,7 +212,7 @@ impl Engine {
             if base::planted::is(37) {
                 self.commits.publish_direct(first);
             }
-            let last = insert(&payload, &commit, first, start, trees);
+            let last = insert(&payload, &commit, first, start, trees, near);
             commit.last_seq = last;
             match durability {
                 Durability::Sync => commit.sync_wanted = end,
@@ -397,20 +398,32 @@ fn insert(
     first: SeqNo,
     start: Lsn,
     trees: &[Arc<Tree>],
+    near: Option<Near>,
 ) -> SeqNo {
     match payload {
         Payload::One(op) => {
-            if let Some(tree) = trees.first() {
-                insert_op(tree, op, first, start);
+            if let Some(Near { view, hash }) = near {
+                insert_into(&view.active, hash, op, first, start);
             }
             first
         }
         Payload::Many(batch) => {
-            let mut last = commit.last_seq;
+            let views: Vec<_> = trees.iter().map(|tree| (tree.id, tree.view())).collect();
+            let place_of = |op: &BatchOp<'_>| {
+                let (_, view) = views.iter().find(|(id, _)| *id == op.keyspace)?;
+                let hash = key_hash(op.key);
+                Some((&view.active, hash))
+            };
+            let prefetch = |op: BatchOp<'_>| {
+                place_of(&op).inspect(|(active, hash)| active.table.prefetch(*hash));
+            };
+            let (mut last, mut ahead) = (commit.last_seq, batch.ops());
+            ahead.by_ref().take(PREFETCHED).for_each(prefetch);
             for op in batch.ops() {
+                ahead.next().map(prefetch);
                 last = last.plus(1);
-                if let Some(tree) = trees.iter().find(|t| t.id == op.keyspace) {
-                    insert_op(tree, &op, last, start);
+                if let Some((active, hash)) = place_of(&op) {
+                    insert_into(active, hash, &op, last, start);
                 }
             }
             last
@@ -418,16 +431,36 @@ fn insert(
     }
 }
 
-/// Inserts one logged operation into the active memtable of `tree`. Under the commit lock, or alone in recovery.
-pub(crate) fn insert_op(tree: &Tree, op: &BatchOp<'_>, seq: SeqNo, start: Lsn) {
-    let view = tree.view();
-    view.active.note_record(start);
+/// Operations of a batch whose places in memtables are fetched ahead of them.
+const PREFETCHED: usize = 12;
+
+/// The view whose active memtable an operation goes to, its place in which is being fetched: it is rarely in the cache, and near by
+/// the time that the record is in the log.
+struct Near {
+    view: Guard<Arc<View>>,
+    hash: u64,
+}
+
+impl Near {
+    /// For a write of one operation. Under the commit lock, which keeps the memtable active.
+    #[inline]
+    fn the_place_of(payload: &Payload<'_>, trees: &[Arc<Tree>]) -> Option<Near> {
+        let (Payload::One(op), Some(tree)) = (payload, trees.first()) else { return None };
+        let (view, hash) = (tree.view(), key_hash(op.key));
+        view.active.table.prefetch(hash);
+        Some(Near { view, hash })
+    }
+}
+
+/// Inserts one logged operation into an active memtable. Under the commit lock.
+#[inline]
+fn insert_into(active: &Mem, hash: u64, op: &BatchOp<'_>, seq: SeqNo, start: Lsn) {
+    active.note_record(start);
     match op.kind {
         ValueKind::Put | ValueKind::Delete => {
-            let key = InternalKey::new(op.key, seq, op.kind);
-            view.active.table.insert(key_hash(op.key), key, op.value);
+            active.table.insert(hash, InternalKey::new(op.key, seq, op.kind), op.value);
         }
-        ValueKind::RangeDelete => view.active.table.insert_range_tombstone(RangeTombstone {
+        ValueKind::RangeDelete => active.table.insert_range_tombstone(RangeTombstone {
             start: op.key.to_vec(),
             end: op.value.to_vec(),
             seq,
