@@ -135,6 +135,7 @@ impl Clients {
             owners_min,
             is_quorum,
             is_ordered: 2 * owners_min > owners,
+            losses: 0,
             outcome: Outcome::Unknown,
             was_lost: false,
         };

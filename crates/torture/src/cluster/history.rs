@@ -34,9 +34,11 @@ pub(super) struct Written {
     pub(super) owners_min: usize,
     /// W of it is enough that reads must see it.
     pub(super) is_quorum: bool,
-    /// W of it is enough that of two such writes, one after the other, the later wins: more than half of the owners. Not so once a disk was
-    /// lost: it may be that of the only owner that met both.
+    /// W of it is enough that of two such writes, one after the other, the later wins: more than half of the owners. Not so if a disk was
+    /// lost between them: it may be that of the only owner that met both.
     pub(super) is_ordered: bool,
+    /// Disks that had been lost when it began.
+    pub(super) losses: usize,
     pub(super) outcome: Outcome,
     /// One owner was enough for it, and the disk of the only one that had it was lost: it is promised to nobody any more.
     pub(super) was_lost: bool,
@@ -63,6 +65,8 @@ struct LastSeen {
 pub(super) struct History {
     pub(super) writes: Vec<Written>,
     by_place: BTreeMap<Place, Vec<usize>>,
+    /// Disks lost so far.
+    losses: usize,
     /// What each client saw last of each key by monotonic reads.
     last_seen: BTreeMap<(usize, Place), LastSeen>,
     pub(super) checks: u64,
@@ -70,7 +74,7 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn begin(&mut self, written: Written) -> usize {
-        let number = self.writes.len();
+        let (number, written) = (self.writes.len(), Written { losses: self.losses, ..written });
         self.by_place.entry(written.place.clone()).or_default().push(number);
         self.writes.push(written);
         number
@@ -88,7 +92,9 @@ impl History {
     /// A disk was lost. A write for which one owner was enough is lost with it, if nobody else has it. Of one that is under way nobody knows
     /// where it is.
     pub(super) fn note_loss(&mut self, left: &Left) {
-        self.writes.iter_mut().for_each(|write| write.is_ordered = false);
+        self.losses += 1;
+        let under_way = |write: &&mut Written| write.outcome == Outcome::Unknown;
+        self.writes.iter_mut().filter(under_way).for_each(|write| write.is_ordered = false);
         for write in self.writes.iter_mut().filter(|write| write.owners_min == 1) {
             let left = left.get(&write.place);
             write.was_lost |= match &write.outcome {
@@ -271,6 +277,7 @@ impl History {
         let later = self.of(place).find(|write| {
             write.is_ordered
                 && winner.is_ordered
+                && write.losses == winner.losses
                 && write.begun > at
                 && matches!(write.outcome, Outcome::Acknowledged { .. })
         });
