@@ -1,4 +1,5 @@
-//! What grows with the number of nodes: gossip, topologies, plans, digests, jobs; counted by simulation, no network and no disk.
+//! What grows with the number of nodes: gossip, topologies, plans, digests, jobs, identities that are gone; counted by simulation, no
+//! network and no disk.
 //!
 //! ```text
 //! cargo run --release --example scale                   10, 100 and 1,000 nodes
@@ -7,7 +8,8 @@
 //! What is counted is the same in every run; what is timed depends on the machine.
 #![expect(clippy::disallowed_methods, reason = "an example is a program")]
 
-use cluster::NodeId;
+use base::rng::Rng;
+use cluster::clock::{Actor, Context, Stamp, Token};
 use cluster::codec::message::EntryDigest;
 use cluster::membership::{Config, Effect, Event, Peer, Swim};
 use cluster::merkle::{Span, Tree};
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     jobs(&sizes);
     gossip(&sizes);
     digests();
+    identities();
     ExitCode::SUCCESS
 }
 
@@ -390,6 +393,61 @@ fn digests() {
             "{keys:>10} {:>8} {bytes:>12} {:>14.3}",
             tree.leaves(),
             bytes as f64 / f64::from(keys)
+        );
+    }
+}
+
+// ---- identities that are gone ----
+
+/// So many contexts are encoded, decoded and merged for one figure.
+const ROUNDS: u32 = 2_000;
+
+/// What an owner has seen of a partition in which three owners write, and so many did that are gone.
+fn seen(gone: u64, rng: &mut Rng) -> Context {
+    let mut seen = Context::new();
+    for _ in 0..gone + 3 {
+        // Drawn as nodes draw theirs, with the writes of a partition in some days or months.
+        seen.raise(Actor((rng.next_u64() >> 16).max(1)), 1 + rng.below(1 << (1 + rng.below(20))));
+    }
+    seen
+}
+
+fn identities() {
+    println!("\nidentities that are gone, in a partition in which three owners write");
+    println!(
+        "{:>8} {:>10} {:>12} {:>16} {:>12} {:>10} {:>10} {:>10}",
+        "gone",
+        "seen, B",
+        "of each, B",
+        "with a write, B",
+        "a token, B",
+        "encode us",
+        "decode us",
+        "merge us"
+    );
+    let mut rng = Rng::new(7);
+    for gone in [0u64, 10, 100, 1_000] {
+        let one = seen(gone, &mut rng);
+        let bytes = one.encode();
+        let token = Token { context: one.clone(), stamp: Stamp::ZERO };
+        let token = token.seal(cluster::KeyspaceId(0), b"user:0123456789").len();
+        // Another owner is some writes ahead.
+        let mut other = one.clone();
+        one.runs().iter().for_each(|run| other.raise(run.actor, run.last.saturating_add(3)));
+        let micros = |work: &dyn Fn() -> usize| {
+            let (millis, made) = timed(|| (0..ROUNDS).map(|_| work()).sum::<usize>());
+            assert!(made > 0, "nothing was made");
+            millis * 1e3 / f64::from(ROUNDS)
+        };
+        let encode = micros(&|| one.encode().len());
+        let decode = micros(&|| Context::decode(&bytes).map_or(0, |context| context.runs().len()));
+        let merge = micros(&|| one.union(&other).runs().len());
+        let each = bytes.len() as f64 / (gone + 3) as f64;
+        // `seen` and `floor` are stored with it.
+        println!(
+            "{gone:>8} {:>10} {each:>12.1} {:>16} {token:>12} {encode:>10.2} {decode:>10.2} {merge:>10.2}",
+            bytes.len(),
+            2 * bytes.len(),
         );
     }
 }

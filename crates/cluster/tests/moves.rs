@@ -246,7 +246,7 @@ fn a_node_that_is_lost_is_replaced_from_the_other_owners() {
         assert_eq!(store.default_keyspace().get_with(key(n), &all).unwrap().served_by().len(), 3);
     }
     store.default_keyspace().put_with("k", "v", &PutOptions::new().owners(3)).unwrap();
-    assert!(matches!(store.start_node(lost), Err(Error::Options { .. })));
+    assert!(matches!(store.start_node(lost), Err(Error::UnknownNode { .. })));
     store.close().unwrap();
 }
 

@@ -13,6 +13,8 @@ use std::fmt;
 
 /// Most runs of a context that is decoded.
 pub const RUNS_MAX: usize = 1 << 16;
+/// Most runs of a record's context, and of a floor: together they fit into one that is sent. A replica stores no more.
+pub(crate) const RUNS_STORED_MAX: usize = RUNS_MAX / 2;
 
 /// Who makes dots: a node with the disk that it has. Given once by whoever keeps the topology; a node that cannot prove
 /// that its disk holds all dots it made is given a new one.
@@ -298,6 +300,11 @@ impl Wire for Context {
     const LEN_MIN: usize = 1;
 
     fn put(&self, out: &mut Vec<u8>) {
+        base::invariant!(
+            self.runs.len() <= RUNS_MAX,
+            "{} runs: nobody could read it",
+            self.runs.len()
+        );
         let actors: Vec<&[Run]> = self.runs.chunk_by(|a, b| a.actor == b.actor).collect();
         (actors.len() as u64).put(out);
         for runs in actors {

@@ -31,11 +31,11 @@ fields! {
 }
 
 impl Item {
-    /// Takes off the first items, as many as have `bytes_max` bytes of keys and values together, but at least one.
+    /// Takes off the first items, as many as have about `bytes_max` bytes together, but at least one.
     pub(crate) fn take_piece(items: &mut VecDeque<Item>, bytes_max: usize) -> Vec<Item> {
         let mut bytes = 0;
         let fits = |item: &&Item| {
-            bytes += item.key.len() + item.record.value_bytes();
+            bytes += item.weight();
             bytes <= bytes_max
         };
         let count = items.iter().take_while(fits).count().max(1).min(items.len());

@@ -7,6 +7,7 @@ mod error;
 pub mod frame;
 pub mod message;
 pub mod samples;
+mod weight;
 pub(crate) mod wire;
 
 pub use error::DecodeError;

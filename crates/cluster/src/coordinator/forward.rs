@@ -1,8 +1,10 @@
 //! Writes, as the node that a client talks to hands them on.
 
+use super::check;
 use super::write::{AGAIN_MICROS, Goal, Outcomes};
 use crate::codec::message::{Answer, Coordinate, Op, WriteId, Written};
 use crate::node::{Node, View};
+use crate::record::Bounds;
 use crate::transport::{Advice, Detail, Failure};
 use base::sync::Mutex;
 use base::{KeyspaceId, planted};
@@ -79,7 +81,11 @@ impl Node {
         };
         let ways: Vec<Way> = ops.iter().map(way).collect();
         let open = ways.len();
-        let taken = self.take_request();
+        let weights: usize = ops.iter().map(Op::weight).sum();
+        let taken = match self.take_request(weights) {
+            Ok(taken) => taken,
+            Err(failure) => return done(ops.iter().map(|_| Err(failure.clone())).collect()),
+        };
         let done: Done = Box::new(move |results| {
             done(results);
             drop(taken);
@@ -88,9 +94,12 @@ impl Node {
         let deadline_micros =
             self.runtime().monotonic_micros().saturating_add(options.timeout_micros);
         let forward = Arc::new(Forward { keyspace, options, deadline_micros, ops, state });
-        let known = view.policy(keyspace).map(drop).and_then(|()| forward.check());
+        let known = view.policy(keyspace).and_then(|policy| {
+            check::goal(policy, options.owners_min, options.timeout_micros)?;
+            Ok(check::bounds(policy, self.frame_bytes_max()))
+        });
         self.work(move |node| match known {
-            Ok(()) => forward.hand_on(node, (0..forward.ops.len()).collect()),
+            Ok(bounds) => forward.begin(node, &bounds),
             Err(failure) => forward.refuse_all(&failure),
         });
     }
@@ -105,11 +114,16 @@ impl Node {
 }
 
 impl Forward {
-    fn check(&self) -> Result<(), Failure> {
-        match self.options.owners_min {
-            1..=255 => Ok(()),
-            n => Err(Failure::Invalid(Detail::new(format!("{n} owners wanted, 1 to 255 can be")))),
+    /// Hands on what an owner may take; the other writes are refused.
+    fn begin(self: &Arc<Self>, node: &Arc<Node>, bounds: &Bounds) {
+        let mut fit = Vec::with_capacity(self.ops.len());
+        for (at, op) in self.ops.iter().enumerate() {
+            match check::op(op, bounds) {
+                Ok(()) => fit.push(at),
+                Err(failure) => self.settle(at, Err(failure)),
+            }
         }
+        self.hand_on(node, fit);
     }
 
     fn refuse_all(&self, failure: &Failure) {
@@ -139,9 +153,28 @@ impl Forward {
             self.begin_again(node, again);
         }
         for (owner, writes) in to {
-            self.give(node, owner, writes);
+            for piece in self.in_pieces(writes, node.frame_bytes_max() / 2) {
+                self.give(node, owner, piece);
+            }
         }
         self.tell_if_done();
+    }
+
+    /// So many writes at a time as one frame holds.
+    fn in_pieces(&self, writes: Vec<usize>, bytes_max: usize) -> Vec<Vec<usize>> {
+        let (mut pieces, mut bytes): (Vec<Vec<usize>>, usize) = (Vec::new(), 0);
+        for at in writes {
+            let weight = self.ops[at].weight();
+            bytes += weight;
+            if pieces.is_empty() || bytes > bytes_max {
+                pieces.push(Vec::new());
+                bytes = weight;
+            }
+            if let Some(piece) = pieces.last_mut() {
+                piece.push(at);
+            }
+        }
+        pieces
     }
 
     /// Asks the owners of a later topology. Nothing has happened so far.

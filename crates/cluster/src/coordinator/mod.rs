@@ -3,6 +3,7 @@
 //! A write goes to an owner of its key, which makes its dot, stores it, and sends it to the others ([`Node::write`]); a read asks
 //! owners and merges what they say ([`Node::read`]). What is tried again, and what is not, follows `docs/cluster-design.md`.
 
+mod check;
 mod forward;
 mod read;
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Reads: owners are asked, what they say is merged, and who was behind is told.
 
+use super::check;
 use super::write::AGAIN_MICROS;
 use crate::codec::message::{
     Answer, Applied, Apply, Cause, Item, Outcome, Read, Records, Stored, Wanted,
 };
-use crate::node::{Node, Policy, View};
+use crate::node::{Node, Policy, Taken, View};
 use crate::record::Record;
 use crate::runtime::TimerId;
 use crate::transport::{Detail, Failure};
@@ -54,6 +55,8 @@ struct State {
     open: usize,
     timers: Vec<TimerId>,
     done: Option<Done>,
+    /// What is held of it counts here.
+    taken: Option<Taken>,
 }
 
 /// One key: who was asked, and what they said.
@@ -101,19 +104,20 @@ impl Node {
         done: impl FnOnce(Vec<Result<Answered, Failure>>) + Send + 'static,
     ) {
         let view = self.view();
-        let policy = match view.policy(keyspace) {
-            Ok(policy) => Arc::clone(policy),
+        let known = view.policy(keyspace).and_then(|policy| {
+            check::goal(policy, options.owners_min, options.timeout_micros)?;
+            let bytes = keys.iter().map(|key| size_of::<Asked>() + key.len()).sum();
+            Ok((Arc::clone(policy), self.take_request(bytes)?))
+        });
+        let (policy, taken) = match known {
+            Ok(known) => known,
             Err(failure) => return done(keys.iter().map(|_| Err(failure.clone())).collect()),
         };
         let ask = |key: &Slice| Asked::new(self, keyspace, view.ring().partition_of(key), 0);
         let asked: Vec<Asked> = keys.iter().map(ask).collect();
         let (open, timers) = (asked.len(), Vec::new());
-        let taken = self.take_request();
-        let done: Done = Box::new(move |results| {
-            done(results);
-            drop(taken);
-        });
-        let state = Mutex::new(State { asked, open, timers, done: Some(done) });
+        let done: Done = Box::new(done);
+        let state = Mutex::new(State { asked, open, timers, done: Some(done), taken: Some(taken) });
         let deadline_micros =
             self.runtime().monotonic_micros().saturating_add(options.timeout_micros);
         let reading = Arc::new(Reading { keyspace, policy, options, deadline_micros, keys, state });
@@ -131,7 +135,15 @@ impl Reading {
             }),
             node.later(timeout, move |node| late.expire(node)),
         ];
-        self.state.lock().timers = timers;
+        {
+            let state = &mut *self.state.lock();
+            state.timers = timers;
+            for (at, key) in self.keys.iter().enumerate() {
+                if let Err(failure) = check::key(key) {
+                    state.settle(at, Err(failure));
+                }
+            }
+        }
         self.ask_more(node, false);
     }
 
@@ -210,22 +222,34 @@ impl Reading {
         };
         if owner == node.id() {
             let said = node.answer_read(epoch, &read);
-            return self.heard(node, owner, &keys, said);
+            return self.answered(node, owner, epoch, &keys, said);
         }
         let this = Arc::clone(self);
         node.ask_at(epoch, owner, self.options.timeout_micros, read, move |node, ended| {
             let said = match ended {
                 Ok(Answer::Records(records)) => Ok(records),
-                Err(Failure::AnswerTooLarge { .. }) if keys.len() > 1 => {
-                    let (one, other) = keys.split_at(keys.len() / 2);
-                    this.ask(node, owner, epoch, one.to_vec());
-                    return this.ask(node, owner, epoch, other.to_vec());
-                }
                 Ok(_) => Err(Failure::Internal(Detail::new("no answer to this"))),
                 Err(failure) => Err(failure),
             };
-            this.heard(node, owner, &keys, said);
+            this.answered(node, owner, epoch, &keys, said);
         });
+    }
+
+    /// Asks for less where it was too much for one answer.
+    fn answered(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        owner: NodeId,
+        epoch: Epoch,
+        keys: &[(usize, u32)],
+        said: Result<Records, Failure>,
+    ) {
+        if keys.len() > 1 && matches!(said, Err(Failure::AnswerTooLarge { .. })) {
+            let (one, other) = keys.split_at(keys.len() / 2);
+            self.ask(node, owner, epoch, one.to_vec());
+            return self.ask(node, owner, epoch, other.to_vec());
+        }
+        self.heard(node, owner, keys, said);
     }
 
     fn heard(
@@ -235,6 +259,7 @@ impl Reading {
         keys: &[(usize, u32)],
         said: Result<Records, Failure>,
     ) {
+        let said = said.and_then(|said| self.keep(keys, said));
         let all_stale = matches!(said, Err(Failure::StaleEpoch { .. }));
         let records = said.map(|said| said.records).unwrap_or_default();
         let mut records = records.into_iter();
@@ -270,6 +295,19 @@ impl Reading {
             self.merge(node, at);
         }
         self.ask_more(node, false);
+    }
+
+    /// Finds room for what an owner says; without any, these keys are not read.
+    fn keep(&self, keys: &[(usize, u32)], said: Records) -> Result<Records, Failure> {
+        let state = &mut *self.state.lock();
+        let Some(taken) = &mut state.taken else { return Ok(said) };
+        taken.grow(said.weight()).map(|()| said).inspect_err(|failure| {
+            for &(at, turn) in keys {
+                if state.asked[at].turn == turn && !state.asked[at].heard {
+                    state.settle(at, Err(failure.clone()));
+                }
+            }
+        })
     }
 
     /// Enough owners have spoken for a key.
@@ -377,7 +415,7 @@ impl Reading {
     }
 
     fn tell_if_done(&self, node: &Arc<Node>) {
-        let (done, answers) = {
+        let (done, answers, mut taken) = {
             let mut state = self.state.lock();
             if state.open > 0 {
                 return;
@@ -388,8 +426,12 @@ impl Reading {
             }
             let answers =
                 state.asked.iter_mut().filter_map(|asked| asked.settled.clone()).collect();
-            (done, answers)
+            // The records were what was held of it.
+            state.asked.iter_mut().for_each(|asked| asked.said.clear());
+            (done, answers, state.taken.take())
         };
+        // Whoever is told may ask for more at once.
+        taken.iter_mut().for_each(Taken::hand_out);
         done(answers);
     }
 }

@@ -48,7 +48,7 @@ fn values_that_no_frame_holds_together_are_read_together() {
         Limits { frame_bytes_max: 64 << 10, in_flight_bytes_max: 256 << 10, ..Limits::default() };
     let sim = Sim::with(4, 1, limits, 0);
     let keys: Vec<String> = (0..9).map(|n| format!("key{n}")).collect();
-    let value = "x".repeat(20_000);
+    let value = "x".repeat(16_000);
     for key in &keys {
         sim.write(1, key, Some(&value), &Context::new(), 3).expect("three owners");
     }

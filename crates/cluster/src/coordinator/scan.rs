@@ -1,8 +1,9 @@
 //! Scans: one page of one partition at a time, as enough owners see it together.
 
+use super::check;
 use super::write::AGAIN_MICROS;
 use crate::codec::message::{Answer, Item, Page, Scan};
-use crate::node::{Node, View};
+use crate::node::{Node, Taken, View};
 use crate::record::{Mode, Record};
 use crate::runtime::TimerId;
 use crate::transport::{Detail, Failure};
@@ -11,9 +12,6 @@ use base::{KeyspaceId, Slice};
 use ring::{Epoch, NodeId, Partition};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Most bytes of a page that one owner answers.
-const PAGE_BYTES_MAX: u32 = 1 << 20;
 
 /// Which page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +28,8 @@ pub struct ScanOptions {
     pub backward: bool,
     /// Most entries of an owner's page.
     pub entries_max: u32,
+    /// Most bytes of an owner's page; one entry is answered whatever its size.
+    pub bytes_max: u32,
     /// R: owners that have to answer.
     pub owners_min: usize,
     /// How long the client waits.
@@ -68,6 +68,8 @@ struct State {
     pages: Vec<(NodeId, Page)>,
     timer: Option<TimerId>,
     done: Option<Done>,
+    /// What is held of it counts here.
+    taken: Option<Taken>,
 }
 
 impl Node {
@@ -81,17 +83,18 @@ impl Node {
         done: impl FnOnce(Result<PageOf, Failure>) + Send + 'static,
     ) {
         let view = self.view();
-        let mode = match view.policy(options.keyspace) {
-            Ok(policy) => policy.mode,
+        let known = view.policy(options.keyspace).and_then(|policy| {
+            check::goal(policy, options.owners_min, options.timeout_micros)?;
+            let bounds = options.start.len() + options.end.as_ref().map_or(0, |end| end.len());
+            Ok((policy.mode, self.take_request(size_of::<Scanning>() + bounds)?))
+        });
+        let (mode, taken) = match known {
+            Ok(known) => known,
             Err(failure) => return done(Err(failure)),
         };
         let deadline_micros =
             self.runtime().monotonic_micros().saturating_add(options.timeout_micros);
-        let taken = self.take_request();
-        let done: Done = Box::new(move |page| {
-            done(page);
-            drop(taken);
-        });
+        let done: Done = Box::new(done);
         let mut state = State {
             view,
             turn: 0,
@@ -101,6 +104,7 @@ impl Node {
             pages: Vec::new(),
             timer: None,
             done: Some(done),
+            taken: Some(taken),
         };
         state.begin(self, &options);
         let scanning =
@@ -121,6 +125,15 @@ impl State {
         self.left.reverse();
         (self.waiting, self.pages, self.stale) = Default::default();
         self.turn += 1;
+    }
+
+    /// Keeps what an owner says, if there is room for it.
+    fn keep(&mut self, owner: NodeId, page: Page) -> Result<(), Failure> {
+        if let Some(taken) = &mut self.taken {
+            taken.grow(page.weight())?;
+        }
+        self.pages.push((owner, page));
+        Ok(())
     }
 
     /// How far those count together that have answered, and those that may.
@@ -183,7 +196,7 @@ impl Scanning {
             end: options.end.clone(),
             backward: options.backward,
             entries_max: options.entries_max,
-            bytes_max: PAGE_BYTES_MAX,
+            bytes_max: options.bytes_max,
         };
         if owner == node.id() {
             let page = node.answer_scan(epoch, &scan);
@@ -210,31 +223,37 @@ impl Scanning {
             }
             state.waiting.retain(|waiting| *waiting != owner);
             state.stale |= matches!(page, Err(Failure::StaleEpoch { .. }));
-            state.pages.extend(page.ok().map(|page| (owner, page)));
-            if state.count(&self.options, false) < self.options.owners_min.max(1) {
+            let full = page.ok().and_then(|page| state.keep(owner, page).err());
+            if full.is_none() && state.count(&self.options, false) < self.options.owners_min.max(1)
+            {
                 return;
             }
             let pages = std::mem::take(&mut state.pages);
             if let Some(timer) = state.timer.take() {
                 node.runtime().cancel(timer);
             }
-            state.done.take().map(|done| (done, pages))
+            let taken = state.taken.take();
+            state.done.take().map(|done| (done, full.map_or(Ok(pages), Err), taken))
         };
-        if let Some((done, pages)) = done {
-            done(Ok(self.merge(pages)));
+        if let Some((done, pages, mut taken)) = done {
+            taken.iter_mut().for_each(Taken::hand_out);
+            done(pages.map(|pages| self.merge(pages)));
         }
     }
 
     fn give_up(&self) {
-        let (done, reached) = {
+        let (done, reached, taken) = {
             let mut state = self.state.lock();
             // Somebody who was asked may still answer, but not enough of them.
-            (state.done.take(), state.count(&self.options, false) as u64)
+            let reached = state.count(&self.options, false) as u64;
+            state.pages.clear();
+            (state.done.take(), reached, state.taken.take())
         };
         let wanted = self.options.owners_min as u64;
         if let Some(done) = done {
             done(Err(Failure::Unavailable { reached, wanted }));
         }
+        drop(taken);
     }
 
     /// What the owners say together, as far as all of them have spoken.

@@ -3,6 +3,7 @@
 use crate::codec::message::{
     Answer, Apply, Cause, Coordinate, Coordinated, Item, Op, Outcome, StoreHint, Written,
 };
+use crate::coordinator::check;
 use crate::coordinator::served::Admission;
 use crate::node::{Made, Node, Policy, View};
 use crate::runtime::TimerId;
@@ -10,7 +11,7 @@ use crate::transport::{Detail, Failure, Responder};
 use base::sync::Mutex;
 use base::{KeyspaceId, planted};
 use ring::{Epoch, NodeId, Partition};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// How often a write is stamped again that met a later stamp.
@@ -131,8 +132,9 @@ impl Node {
     /// Carries out writes whose keys this node owns; others are refused. Blocks on the disk, not on other nodes.
     pub(super) fn coordinate(self: &Arc<Self>, goal: Goal, ops: Vec<Op>, done: Outcomes) {
         let view = self.view();
-        let policy = match self.check_ready().and_then(|()| view.policy(goal.keyspace).cloned()) {
-            Ok(policy) => policy,
+        let known = self.check_ready().and_then(|()| view.policy(goal.keyspace));
+        let policy = match known {
+            Ok(policy) => self.bounded(policy),
             Err(failure) => {
                 return done(self, ops.iter().map(|_| Err(failure.clone())).collect());
             }
@@ -152,6 +154,17 @@ impl Node {
         let timer = self.later(goal.budget_micros, move |node| late.expire(node));
         writing.state.lock().timer = Some(timer);
         writing.tell_if_done(self);
+    }
+}
+
+impl Node {
+    /// A keyspace as this node takes writes to it: no record outgrows a frame.
+    fn bounded(&self, policy: &Arc<Policy>) -> Arc<Policy> {
+        let bounds = check::bounds(policy, self.frame_bytes_max());
+        match bounds == policy.bounds {
+            true => Arc::clone(policy),
+            false => Arc::new(Policy { bounds, ..(**policy).clone() }),
+        }
     }
 }
 
@@ -242,7 +255,7 @@ impl Writing {
         ops.iter().for_each(|at| state.look(*at, &self.goal));
     }
 
-    /// Sends writes to one node, as they are now.
+    /// Sends writes to one node, as they are now; as many at a time as one frame holds.
     fn send_to(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -252,14 +265,23 @@ impl Writing {
         sent: Vec<(usize, u32)>,
     ) {
         let (items, sent) = self.items_of(sent);
-        if sent.is_empty() {
-            return;
+        let (keyspace, cause) = (self.goal.keyspace, Cause::Write);
+        let (mut items, mut sent) = (VecDeque::from(items), VecDeque::from(sent));
+        while !items.is_empty() {
+            let items = Item::take_piece(&mut items, node.frame_bytes_max() / 2);
+            let sent: Vec<(usize, u32)> = sent.drain(..items.len()).collect();
+            let apply = Apply { keyspace, partition, cause, items };
+            let this = Arc::clone(self);
+            node.ask_at(
+                view.epoch(),
+                owner,
+                self.goal.owner_micros(),
+                apply,
+                move |node, ended| {
+                    this.heard(node, owner, &sent, ended);
+                },
+            );
         }
-        let apply = Apply { keyspace: self.goal.keyspace, partition, cause: Cause::Write, items };
-        let this = Arc::clone(self);
-        node.ask_at(view.epoch(), owner, self.goal.owner_micros(), apply, move |node, ended| {
-            this.heard(node, owner, &sent, ended);
-        });
     }
 
     /// The records of writes that are still in the turn in which somebody wants them.
@@ -470,24 +492,26 @@ impl Writing {
 
     /// A write that would lose to one that was there before it is written once more, with a later stamp.
     fn stamp_again(self: &Arc<Self>, node: &Arc<Node>, at: usize, after: crate::clock::Stamp) {
-        let (partition, view) = {
+        let (partition, view, before) = {
             let progress = &self.state.lock().progress[at];
-            (progress.partition, Arc::clone(&progress.view))
+            let before = progress.made.as_ref().map(|made| made.dot);
+            (progress.partition, Arc::clone(&progress.view), before)
         };
+        let Some(before) = before else { return };
         let mut op = self.ops[at].clone();
         op.after = op.after.max(after);
         let keyspace = self.goal.keyspace;
         let made = node.fenced(keyspace, partition, view.epoch(), |_| {
             self.check(node, &view, partition)?;
-            Ok(node.replica().make(keyspace, partition, &self.policy, &[&op]))
+            node.replica().make_again(keyspace, partition, &self.policy, &op, before)
         });
-        match made.ok().and_then(|made| made.into_iter().next()) {
-            Some(Ok(made)) => {
+        match made {
+            Ok(made) => {
                 self.state.lock().progress[at].begin(node.id(), made);
                 self.send(node, &view, partition, &[at]);
             }
             // What was stored before stays, and may win or lose.
-            _ => {
+            Err(_) => {
                 let state = &mut *self.state.lock();
                 let failure = state.progress[at].unknown(&self.goal);
                 state.settle(at, Err(failure));

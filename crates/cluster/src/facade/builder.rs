@@ -11,14 +11,14 @@ use crate::rebalance::DriverOptions;
 use crate::record::{Bounds, Mode};
 use crate::runtime::{Runtime, ThreadRuntime};
 use crate::seat::{Seat, SeatParts};
-use crate::topology::{Change, Topology};
+use crate::topology::{Change, MemberState, NAME_LEN_MAX, Topology};
 use crate::transport::{InProcess, Limits};
 use base::KeyspaceId;
 use base::rng::Rng;
 use base::sync::Mutex;
 use base::sync::atomic::AtomicUsize;
 use lsm::{BlockCache, Db, Options};
-use ring::{Member, NodeId, Ring};
+use ring::{Member, NodeId, REPLICAS_MAX, Ring};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,6 +49,15 @@ pub struct ClusterBuilder {
     driver: DriverOptions,
     detector: Config,
     tables_from_bytes: u64,
+    queues: Queues,
+}
+
+/// Bounds of what each node holds for others, in bytes; `None` is the default of a node.
+#[derive(Debug, Clone, Copy, Default)]
+struct Queues {
+    requests: Option<usize>,
+    inbox: Option<usize>,
+    hints: Option<u64>,
 }
 
 /// How nodes are started, also later.
@@ -64,6 +73,7 @@ pub(crate) struct Plan {
     pub(super) driver: DriverOptions,
     detector: Config,
     tables_from_bytes: u64,
+    queues: Queues,
 }
 
 impl ClusterBuilder {
@@ -83,6 +93,7 @@ impl ClusterBuilder {
             },
             detector: Config::default(),
             tables_from_bytes: TABLES_FROM_BYTES_DEFAULT,
+            queues: Queues::default(),
         }
     }
 
@@ -137,6 +148,26 @@ impl ClusterBuilder {
         self
     }
 
+    /// Sets how many bytes of requests of clients, with what owners answered to them, each node holds at most until they are answered;
+    /// what finds no room is refused. At least two of the longest frames. Default 128 MiB.
+    pub fn requests_bytes_max(mut self, bytes: usize) -> Self {
+        self.queues.requests = Some(bytes);
+        self
+    }
+
+    /// Sets how many bytes of requests of other nodes each node holds at most until they are answered; what finds no room is refused. At
+    /// least four of the longest frames. Default 128 MiB.
+    pub fn inbox_bytes_max(mut self, bytes: usize) -> Self {
+        self.queues.inbox = Some(bytes);
+        self
+    }
+
+    /// Sets how many bytes of hints each node keeps for each other one at most; what finds no room is left to the exchange. Default 64 MiB.
+    pub fn hints_bytes_max(mut self, bytes: u64) -> Self {
+        self.queues.hints = Some(bytes);
+        self
+    }
+
     /// Sets whether data begins to move by itself when nodes come, go, or change their weight. If not, [`Cluster::rebalance`] begins it.
     /// Default true.
     pub fn rebalance_by_itself(mut self, by_itself: bool) -> Self {
@@ -175,11 +206,7 @@ impl ClusterBuilder {
     /// # Errors
     /// [`Error::Options`] naming the rule that is broken, also if the cluster was made with others; [`Error::Store`] of a database.
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Cluster, Error> {
-        let mut faults = self.limits.faults();
-        faults.extend(self.detector.faults());
-        if !faults.is_empty() {
-            return Err(Error::options(faults.join("; ")));
-        }
+        self.validate()?;
         let cache = self.options.memory_budget_bytes.is_none().then(|| {
             Arc::new(BlockCache::new(self.options.block_cache_bytes.unwrap_or(CACHE_BYTES)))
         });
@@ -192,6 +219,7 @@ impl ClusterBuilder {
             driver: self.driver,
             detector: self.detector.clone(),
             tables_from_bytes: self.tables_from_bytes,
+            queues: self.queues,
         };
         let runtime = ThreadRuntime::new(THREADS);
         let agreement = Agreement::open(plan.open_db(AGREEMENT)?, &runtime, &|| self.first())?;
@@ -222,6 +250,22 @@ impl ClusterBuilder {
         let default = default.ok_or_else(|| Error::options("keyspace \"default\" was dropped"))?;
         let default = ClusterKeyspace::new(Arc::clone(&shared), default);
         Ok(Cluster { shared, default })
+    }
+
+    /// All broken rules, in one error.
+    fn validate(&self) -> Result<(), Error> {
+        let mut faults = self.limits.faults();
+        faults.extend(self.detector.faults());
+        let zeros = [
+            (self.nodes.is_empty(), "a cluster of 0 nodes; give at least one"),
+            (self.replication == 0, "replication 0 keeps nothing; give at least 1"),
+            (self.timeout_micros == 0, "timeout_micros 0 is no time; give a longer one"),
+        ];
+        faults.extend(zeros.iter().filter(|(is, _)| *is).map(|(_, fault)| (*fault).to_owned()));
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(Error::options(faults.join("; "))),
+        }
     }
 
     /// The topology that a cluster begins with.
@@ -293,6 +337,10 @@ impl Shared {
             .new_member(new_member)
             .detector(self.plan.detector.clone());
         options.tables_from_bytes = self.plan.tables_from_bytes;
+        let queues = &self.plan.queues;
+        options.requests_bytes_max = queues.requests.unwrap_or(options.requests_bytes_max);
+        options.inbox_bytes_max = queues.inbox.unwrap_or(options.inbox_bytes_max);
+        options.hints_bytes_max = queues.hints.unwrap_or(options.hints_bytes_max);
         let parts = Parts {
             runtime: Arc::clone(&self.runtime) as _,
             transport: Arc::clone(&self.network) as _,
@@ -348,10 +396,9 @@ fn drawn_actor() -> Actor {
 
 /// Starts a node that was stopped.
 pub(super) fn start(shared: &Shared, id: NodeId) -> Result<(), Error> {
-    let is_member = shared.agreement.known().member(id).is_some();
-    if !is_member || shared.nodes.lock().contains_key(&id) {
-        let state = if is_member { "it runs already" } else { "there is no such node" };
-        return Err(Error::options(format!("{id} cannot be started: {state}")));
+    shared.agreement.known().member(id).ok_or(Error::UnknownNode { node: id })?;
+    if shared.nodes.lock().contains_key(&id) {
+        return Err(Error::options(format!("{id} runs already; stop it first")));
     }
     shared.run(id, false)
 }
@@ -380,6 +427,18 @@ pub(super) fn keyspace(
     }
 }
 
+/// The rule of names, that of the keyspaces of a database.
+fn check_name(name: &str) -> Result<(), Error> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    match (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(allowed) {
+        true => Ok(()),
+        false => Err(Error::options(format!(
+            "no name for a keyspace: {:?}; give 1 to {NAME_LEN_MAX} of A-Z a-z 0-9 _ -",
+            name.chars().take(NAME_LEN_MAX).collect::<String>()
+        ))),
+    }
+}
+
 /// The change that makes a keyspace.
 fn create(
     topology: &Topology,
@@ -391,7 +450,22 @@ fn create(
     if bounds.value_bytes_max != Bounds::default().value_bytes_max {
         return Err(Error::options("bounds.value_bytes_max cannot be chosen for a keyspace yet"));
     }
+    check_name(name)?;
+    let out_of_range = |what: &str, given: usize, max: usize| {
+        Error::options(format!("{what} {given} is outside its range; give 1 to {max}"))
+    };
+    let siblings_max = u16::try_from(bounds.siblings_max).ok().filter(|max| *max > 0);
+    let siblings_max = siblings_max.ok_or_else(|| {
+        out_of_range("bounds.siblings_max", bounds.siblings_max, usize::from(u16::MAX))
+    })?;
+    if !(1..=REPLICAS_MAX).contains(&replicas) {
+        return Err(out_of_range("replication", replicas, REPLICAS_MAX));
+    }
+    let up = topology.members().iter().filter(|member| member.state == MemberState::Up);
+    let left = up.count();
+    if left < replicas {
+        return Err(Error::TooFewNodes { left, replicas });
+    }
     let replicas = u8::try_from(replicas).unwrap_or(u8::MAX);
-    let siblings_max = u16::try_from(bounds.siblings_max).unwrap_or(u16::MAX);
     Ok(topology.create_keyspace(name, replicas, *mode, siblings_max)?)
 }

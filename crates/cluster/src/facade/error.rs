@@ -34,10 +34,12 @@ pub enum Error {
         /// Which; `None` if none runs.
         node: Option<NodeId>,
     },
-    /// Fewer nodes would be left than each key has owners. Add one first, or drop the keyspace.
-    #[error("{left} nodes would be left for {replicas} owners of each key; add a node first")]
+    /// There are fewer nodes, or would be left, than each key has owners. Add some first.
+    #[error(
+        "{left} nodes for {replicas} owners of each key; add nodes first, or ask for fewer owners"
+    )]
     TooFewNodes {
-        /// Nodes that would be left.
+        /// Nodes that there are, or would be left.
         left: usize,
         /// Owners that a keyspace asks for.
         replicas: usize,

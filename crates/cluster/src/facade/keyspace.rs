@@ -4,8 +4,8 @@ use super::options::{GetOptions, PutOptions, Replaces};
 use super::range::ClusterRange;
 use super::wait::{Pending, pending};
 use super::{Error, Found, Put, Shared, slice};
-use crate::clock::Token;
-use crate::codec::message::{Op, Written};
+use crate::clock::{Context, Token};
+use crate::codec::message::Op;
 use crate::coordinator::{Answered, ReadOptions, WriteOptions};
 use crate::node::Node;
 use crate::record::Mode;
@@ -13,6 +13,7 @@ use crate::transport::Failure;
 use base::clock::Clock;
 use base::{KeyspaceId, Slice};
 use ring::NodeId;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Keys in one request.
@@ -197,7 +198,12 @@ impl ClusterKeyspace {
     ) -> Result<Vec<Result<Put, Error>>, Error> {
         let mut outcomes = Vec::with_capacity(pairs.len());
         for pairs in in_pieces(pairs) {
-            outcomes.extend(self.write_piece(&pairs, options)?);
+            match self.write_piece(&pairs, options) {
+                Ok(written) => outcomes.extend(written),
+                Err(error) if outcomes.is_empty() => return Err(error),
+                // What was written before this piece is told.
+                Err(error) => outcomes.extend(pairs.iter().map(|_| Err(error.clone()))),
+            }
         }
         Ok(outcomes)
     }
@@ -208,37 +214,37 @@ impl ClusterKeyspace {
         options: &PutOptions,
     ) -> Result<Vec<Result<Put, Error>>, Error> {
         let tokens = self.tokens(pairs, options)?;
-        let ops: Vec<Op> = pairs
-            .iter()
-            .zip(tokens)
-            .map(|((key, value), token)| op(key, value.clone(), token, options))
-            .collect();
+        let (mut ops, mut outcomes) = (Vec::new(), Vec::with_capacity(pairs.len()));
+        for ((key, value), token) in pairs.iter().zip(tokens) {
+            outcomes.push(token.map(|token| ops.push(op(key, value.clone(), token, options))));
+        }
         let (node, options) = self.writing(options)?;
         let (teller, pending) = pending(options.timeout_micros);
         node.write(self.id, ops, options, move |results| teller.tell(results));
-        let results: Vec<Result<Written, Failure>> = pending.wait()?;
-        let put = |(result, (key, _)): (Result<Written, Failure>, &(Slice, Option<Slice>))| {
-            result.map(|written| Put::new(self.id, key, written)).map_err(Error::from)
+        let mut results = pending.wait()?.into_iter();
+        let put = |(outcome, (key, _)): (Result<(), Error>, &(Slice, Option<Slice>))| {
+            outcome?;
+            let written = results.next().unwrap_or(Err(Failure::Closed))?;
+            Ok(Put::new(self.id, key, written))
         };
-        Ok(results.into_iter().zip(pairs).map(put).collect())
+        Ok(outcomes.into_iter().zip(pairs).map(put).collect())
     }
 
-    /// What each of the writes replaces.
+    /// What each of the writes replaces; for some that may not be found out, and these are not written.
     fn tokens(
         &self,
         pairs: &[(Slice, Option<Slice>)],
         options: &PutOptions,
-    ) -> Result<Vec<Token>, Error> {
+    ) -> Result<Vec<Result<Token, Error>>, Error> {
         let view = self.shared.taker(self.via)?.view();
         let reads_first = view.policy(self.id)?.mode == Mode::Siblings;
         if options.replaces != Replaces::Current || !reads_first {
-            return pairs.iter().map(|(key, _)| self.token(key, &options.replaces)).collect();
+            let token = |(key, _): &(Slice, Option<Slice>)| self.token(key, &options.replaces);
+            return Ok(pairs.iter().map(token).collect());
         }
         let get = GetOptions { timeout_micros: options.timeout_micros, ..GetOptions::default() };
-        let keys = pairs.iter().map(|(key, _)| key.clone()).collect();
-        let found = self.read_records(keys, &get)?;
-        let token = |answered: Answered| answered.record.token(&crate::clock::Context::new());
-        found.into_iter().map(|found| found.map(token).map_err(Error::from)).collect()
+        let keys: Vec<Slice> = pairs.iter().map(|(key, _)| key.clone()).collect();
+        self.read_each(&keys, &get, |_, answered| answered.record.token(&Context::new()))
     }
 
     fn token(&self, key: &[u8], replaces: &Replaces) -> Result<Token, Error> {
@@ -253,14 +259,36 @@ impl ClusterKeyspace {
         keys: Vec<Slice>,
         options: &GetOptions,
     ) -> Result<Vec<Result<Found, Error>>, Error> {
+        self.read_each(&keys, options, |key, one| {
+            Found::of(self.id, key, one, self.shared.runtime.wall_micros())
+        })
+    }
+
+    /// What `take` makes of each key's answer. Many keys are read some at a time.
+    fn read_each<T>(
+        &self,
+        keys: &[Slice],
+        options: &GetOptions,
+        take: impl Fn(&Slice, Answered) -> T,
+    ) -> Result<Vec<Result<T, Error>>, Error> {
         let mut all = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(KEYS_MAX) {
+        let mut left: VecDeque<&[Slice]> = keys.chunks(KEYS_MAX).collect();
+        while let Some(keys) = left.pop_front() {
             let results = self.read_records(keys.to_vec(), options)?;
-            let now = self.shared.runtime.wall_micros();
-            let found = |(result, key): (Result<Answered, Failure>, &Slice)| {
-                result.map(|one| Found::of(self.id, key, one, now)).map_err(Error::from)
+            let is_full = |result: &Result<Answered, Failure>| {
+                matches!(result, Err(Failure::Overloaded { .. }))
             };
-            all.extend(results.into_iter().zip(keys).map(found));
+            if keys.len() > 1 && results.iter().any(is_full) {
+                // More than a node holds for one request: in two.
+                let (one, other) = keys.split_at(keys.len() / 2);
+                left.push_front(other);
+                left.push_front(one);
+                continue;
+            }
+            let taken = |(result, key): (Result<Answered, Failure>, &Slice)| {
+                result.map(|one| take(key, one)).map_err(Error::from)
+            };
+            all.extend(results.into_iter().zip(keys).map(taken));
         }
         Ok(all)
     }

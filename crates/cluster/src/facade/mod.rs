@@ -46,7 +46,7 @@ pub use rebalance::{Rebalance, RebalancePlan, RebalanceProgress};
 pub use wait::Pending;
 pub(crate) use wait::{Teller, pending};
 
-use crate::node::{Node, View};
+use crate::node::{Load, Node, View};
 #[cfg(doc)]
 use crate::record::Mode;
 use crate::runtime::ThreadRuntime;
@@ -86,6 +86,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// The node that takes a request: the one named, or the next.
+    ///
+    /// # Errors
+    /// [`Error::UnknownNode`], [`Error::NodeIsDown`].
     pub(crate) fn taker(&self, via: Option<NodeId>) -> Result<Arc<Node>, Error> {
         let nodes = self.nodes.lock();
         let node = match via {
@@ -95,7 +98,16 @@ impl Shared {
                 nodes.values().nth(turn % nodes.len().max(1))
             }
         };
-        node.cloned().ok_or(Error::NodeIsDown { node: via })
+        node.cloned().ok_or_else(|| self.is_down(via))
+    }
+
+    /// Why a node, or any, does not answer.
+    fn is_down(&self, node: Option<NodeId>) -> Error {
+        let member = |node: NodeId| self.agreement.known().member(node).is_some();
+        match node {
+            Some(node) if !member(node) => Error::UnknownNode { node },
+            node => Error::NodeIsDown { node },
+        }
     }
 }
 
@@ -176,7 +188,8 @@ impl Cluster {
         self.default.multi_get(keys)
     }
 
-    /// All keys of `range` that hold a value, in order. Each page of each partition is read from a quorum, at a moment of its own.
+    /// All keys of `range` that hold a value, in order. Each page of each partition is read from a quorum, at a moment of its own. An
+    /// inverted range yields one error, [`Failure::Invalid`](crate::transport::Failure::Invalid).
     #[must_use]
     pub fn scan(&self, range: impl lsm::KeyRange) -> ClusterRange {
         self.default.scan(range)
@@ -215,6 +228,14 @@ impl Cluster {
         Ok(self.shared.taker(Some(node))?.db().metrics())
     }
 
+    /// What a node holds for others now; each of it has a bound.
+    ///
+    /// # Errors
+    /// [`Error::NodeIsDown`] if it does not run; [`Error::UnknownNode`].
+    pub fn load(&self, node: NodeId) -> Result<Load, Error> {
+        Ok(self.shared.taker(Some(node))?.load())
+    }
+
     /// The nodes that run.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
@@ -238,10 +259,10 @@ impl Cluster {
     /// Ends a node, as if its process was killed; its directory stays.
     ///
     /// # Errors
-    /// [`Error::NodeIsDown`] if it does not run.
+    /// [`Error::NodeIsDown`] if it does not run; [`Error::UnknownNode`].
     pub fn stop_node(&self, node: NodeId) -> Result<(), Error> {
         let stopped = self.shared.nodes.lock().remove(&node);
-        let stopped = stopped.ok_or(Error::NodeIsDown { node: Some(node) })?;
+        let stopped = stopped.ok_or_else(|| self.shared.is_down(Some(node)))?;
         stopped.stop();
         Ok(stopped.db().close()?)
     }
@@ -249,7 +270,7 @@ impl Cluster {
     /// Starts a node again that was stopped, on what its directory holds.
     ///
     /// # Errors
-    /// [`Error::Store`] of its database; [`Error::Options`] if it runs already, or there is no such node.
+    /// [`Error::Store`] of its database; [`Error::Options`] if it runs already; [`Error::UnknownNode`].
     pub fn start_node(&self, node: NodeId) -> Result<(), Error> {
         builder::start(&self.shared, node)
     }

@@ -172,7 +172,7 @@ impl Cluster {
 
     fn stop_if_it_runs(&self, node: NodeId) -> Result<(), Error> {
         match self.stop_node(node) {
-            Err(Error::NodeIsDown { .. }) => Ok(()),
+            Err(Error::NodeIsDown { .. } | Error::UnknownNode { .. }) => Ok(()),
             stopped => stopped,
         }
     }

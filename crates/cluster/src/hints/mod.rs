@@ -111,7 +111,7 @@ impl Node {
             return self.hand_over();
         }
         let (keyspace, partition, cause) = (batch.keyspace, batch.partition, Cause::Hint);
-        let items = Item::take_piece(&mut left, BATCH_BYTES_MAX);
+        let items = Item::take_piece(&mut left, self.page_bytes(BATCH_BYTES_MAX as u32) as usize);
         let keys: Vec<Slice> = items.iter().map(|item| item.key.clone()).collect();
         let apply = Apply { keyspace, partition, cause, items };
         self.ask_at(epoch, batch.target, self.patience(), apply, move |node, ended| match ended {
@@ -121,7 +121,7 @@ impl Node {
                 node.send_pieces(epoch, batch, left, refused);
             }
             _ => {
-                node.hints().begin_pass(batch.target);
+                node.hints().give_up_pass(batch.target);
                 node.hand_over();
             }
         });
@@ -148,7 +148,7 @@ impl Node {
         match kept {
             Ok(()) => hints.drop_delivered(replica, batch, &BTreeSet::new()),
             // No room, or other owners by now: later.
-            Err(_) => hints.begin_pass(batch.target),
+            Err(_) => hints.give_up_pass(batch.target),
         }
         self.hand_over_in(if kept.is_ok() { 1 } else { IDLE } * self.hint_micros());
     }

@@ -1,13 +1,22 @@
-//! Hints in the keyspace `_hints` of the node's database.
+//! Hints in two keyspaces of the node's database.
 //!
 //! ```text
+//! `_hints`
 //! key     target u64 BE, keyspace u32 BE, partition u32 BE, then the user's key
-//! value   record, then the dots of the writes in it
+//! value   record, then dots that lie here since an earlier version (none today), then the number of the hint varint
+//!
+//! `_hint_dots`, one for each write that is in the record of a hint
+//! key     target u64 BE, keyspace u32 BE, partition u32 BE, number of the hint u64 BE, actor u64 BE, counter u64 BE
+//! value   nothing
 //! ```
+//!
+//! So a write to a key that was hinted before reads and writes its record and one dot, however many writes there were.
+//! Invariant: a dot is there only together with its hint; `State`'s lock is held by whoever changes either.
 
-use crate::clock::{Context, Dot};
+use crate::clock::{Actor, Context, Dot};
+use crate::codec::DecodeError;
 use crate::codec::message::Item;
-use crate::codec::wire::{ITEMS_MAX, Wire, fields};
+use crate::codec::wire::{Input, Wire};
 use crate::facade::Teller;
 use crate::node::{Replica, failure_of};
 use crate::record::{Mode, Record};
@@ -19,6 +28,7 @@ use ring::{NodeId, Partition};
 use std::collections::{BTreeMap, BTreeSet};
 
 const KEYSPACE: &str = "_hints";
+const DOTS: &str = "_hint_dots";
 const PREFIX_LEN: usize = 16;
 /// Hints that are handed over together, and about how many bytes one request has.
 const BATCH_MAX: usize = 64;
@@ -26,17 +36,36 @@ pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
 /// When it may be worth to try again to have a hint kept.
 const RETRY_AFTER_MICROS: u64 = 1_000_000;
 
-fields! {
-    #[expect(unreachable_pub, reason = "the macro serves public messages, too")]
-    Value {
-        record: Record,
-        dots: Vec<Dot>,
+/// What is stored of a hint.
+#[derive(Debug, Clone, Default)]
+struct Value {
+    record: Record,
+    dots: Vec<Dot>,
+    /// Under which its other dots lie; 0 if it has none of these.
+    number: u64,
+}
+
+impl Value {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = self.record.to_bytes();
+        self.dots.put(&mut out);
+        self.number.put(&mut out);
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Value, DecodeError> {
+        let mut input = Input::new(bytes);
+        let (record, dots) = (Record::take(&mut input)?, Vec::take(&mut input)?);
+        let number = if input.rest() == 0 { 0 } else { u64::take(&mut input)? };
+        input.end()?;
+        Ok(Value { record, dots, number })
     }
 }
 
 /// What is kept for others.
 pub(crate) struct Hints {
     keyspace: Keyspace,
+    dots: Keyspace,
     bytes_max: u64,
     state: Mutex<State>,
 }
@@ -46,6 +75,8 @@ struct State {
     /// Those for whom something is kept.
     targets: BTreeMap<NodeId, Target>,
     waiting: Vec<Waiting>,
+    /// The last number that a hint was given.
+    given: u64,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +109,8 @@ pub(super) struct Batch {
 pub(super) struct Kept {
     key: Vec<u8>,
     stored: Slice,
-    value: Value,
+    record: Record,
+    dots: Vec<Dot>,
 }
 
 impl Kept {
@@ -86,10 +118,10 @@ impl Kept {
     pub(super) fn items(&self) -> Vec<Item> {
         let item = |made_by| Item {
             key: self.key[PREFIX_LEN..].into(),
-            record: self.value.record.clone(),
+            record: self.record.clone(),
             made_by,
         };
-        match &self.value.dots[..] {
+        match &self.dots[..] {
             [] => vec![item(None)],
             dots => dots.iter().map(|dot| item(Some(*dot))).collect(),
         }
@@ -103,14 +135,20 @@ impl Hints {
     /// Those of the database.
     pub(crate) fn open(db: &lsm::Db, bytes_max: u64) -> lsm::Result<Hints> {
         let keyspace = db.keyspace(KEYSPACE, KeyspaceOptions::default())?;
+        let dots = db.keyspace(DOTS, KeyspaceOptions::default())?;
         let mut state = State::default();
         for pair in keyspace.iter() {
             let (key, value) = pair?;
-            if let Some((target, ..)) = split(&key) {
-                state.targets.entry(target).or_default().bytes += (key.len() + value.len()) as u64;
-            }
+            state.count(&key, value.len());
+            state.given = state.given.max(Value::decode(&value).map_or(0, |value| value.number));
         }
-        Ok(Hints { keyspace, bytes_max, state: Mutex::new(state) })
+        for pair in dots.iter() {
+            let (key, value) = pair?;
+            state.count(&key, value.len());
+            // Also of a hint that could not be read and was dropped: its number is not given again.
+            state.given = state.given.max(dot_of(&key).map_or(0, |(number, _)| number));
+        }
+        Ok(Hints { keyspace, dots, bytes_max, state: Mutex::new(state) })
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -137,27 +175,36 @@ impl Hints {
         let mut state = self.state.lock();
         let mut batch = replica.db().batch();
         let mut values: BTreeMap<Vec<u8>, Value> = BTreeMap::new();
+        let mut dots: BTreeSet<Vec<u8>> = BTreeSet::new();
         let held = state.targets.get(&target).map_or(0, |target| target.bytes);
-        let (mut added, mut removed) = (0, 0);
+        let (mut added, mut removed, mut given) = (0, 0, state.given);
         for item in items {
             let key = key_of(target, keyspace, partition, &item.key);
             if !values.contains_key(&key) {
                 let stored = self.keyspace.get(&key).map_err(|error| failure_of(&error))?;
                 removed += stored.as_ref().map_or(0, |stored| key.len() + stored.len());
-                let stored = stored.and_then(|stored| Value::from_bytes(&stored).ok());
-                let none = Value { record: Record::default(), dots: Vec::new() };
-                values.insert(key.clone(), stored.unwrap_or(none));
+                let stored = stored.and_then(|stored| Value::decode(&stored).ok());
+                values.insert(key.clone(), stored.unwrap_or_default());
             }
-            if let Some(value) = values.get_mut(&key) {
-                value.add(item, mode);
+            let Some(value) = values.get_mut(&key) else { continue };
+            value.record = value.record.merge(&item.record, mode).record;
+            if let Some(dot) = item.made_by {
+                if value.number == 0 {
+                    given += 1;
+                    value.number = given;
+                }
+                dots.insert(dot_key(&key, value.number, dot));
             }
         }
         let full = Failure::Overloaded { retry_after_micros: RETRY_AFTER_MICROS };
-        if values.values().any(|value| value.dots.len() > ITEMS_MAX) {
-            return Err(full);
+        for key in &dots {
+            if self.dots.get(key).map_err(|error| failure_of(&error))?.is_none() {
+                added += key.len();
+                batch.put_in(&self.dots, key, b"");
+            }
         }
         for (key, value) in &values {
-            let bytes = value.to_bytes();
+            let bytes = value.encode();
             added += key.len() + bytes.len();
             batch.put_in(&self.keyspace, key, bytes);
         }
@@ -166,6 +213,7 @@ impl Hints {
             return Err(full);
         }
         batch.commit_with(durability).map_err(|error| failure_of(&error))?;
+        state.given = given;
         state.targets.entry(target).or_default().bytes = bytes;
         Ok(bytes)
     }
@@ -178,32 +226,32 @@ impl Hints {
         let start = at.next.clone().max(prefix.to_vec());
         let mut batch: Option<Batch> = None;
         let mut bytes = 0;
-        // The prefix after that of this target.
-        let end = target.0.checked_add(1).map(|next| next.to_be_bytes().to_vec());
-        let end = end.unwrap_or_else(|| vec![0xff; PREFIX_LEN + 1]);
-        for pair in self.keyspace.range(start..end) {
+        for pair in self.keyspace.range(start..end_of(target)) {
             let Ok((key, stored)) = pair else {
                 at.missed = true;
                 break;
             };
-            let (Some((_, keyspace, partition)), Ok(value)) =
-                (split(&key), Value::from_bytes(&stored))
+            let (Some((_, keyspace, partition)), Ok(value)) = (split(&key), Value::decode(&stored))
             else {
                 // Nobody could read it: the exchange brings what it said.
                 drop(self.keyspace.delete(&key));
                 continue;
             };
+            let Ok(dots) = self.dots_of(&key, &value) else {
+                at.missed = true;
+                break;
+            };
             let batch =
                 batch.get_or_insert(Batch { target, keyspace, partition, kept: Vec::new() });
             // Each of its writes is sent with the record.
-            bytes += value.dots.len().max(1) * stored.len();
+            bytes += dots.len().max(1) * stored.len();
             let fits = batch.kept.len() < BATCH_MAX && bytes <= BATCH_BYTES_MAX;
             let same = (batch.keyspace, batch.partition) == (keyspace, partition);
             if !same || (!fits && !batch.kept.is_empty()) {
                 break;
             }
             at.next = [&key[..], &[0]].concat();
-            batch.kept.push(Kept { key: key.to_vec(), stored, value });
+            batch.kept.push(Kept { key: key.to_vec(), stored, record: value.record, dots });
         }
         if batch.is_none() {
             state.end_pass(target);
@@ -224,22 +272,41 @@ impl Hints {
         for target in self.targets() {
             let start = key_of(target, keyspace, partition, b"");
             let end = key_of(target, keyspace, Partition(partition.0 + 1), b"");
-            for pair in self.keyspace.range(start..end) {
+            for pair in self.keyspace.range(&start[..]..&end[..]) {
                 let (_, value) = pair.map_err(|error| failure_of(&error))?;
-                let Ok(value) = Value::from_bytes(&value) else { continue };
+                let Ok(value) = Value::decode(&value) else { continue };
                 let versions = value.record.versions().iter().map(|version| version.dot);
                 versions.chain(value.dots).for_each(|dot| dots.insert(dot));
+            }
+            for pair in self.dots.range(start..end) {
+                let (key, _) = pair.map_err(|error| failure_of(&error))?;
+                dot_of(&key).into_iter().for_each(|(_, dot)| dots.insert(dot));
             }
         }
         Ok(dots)
     }
 
-    /// The next hints of `target` are the first ones again.
-    pub(super) fn begin_pass(&self, target: NodeId) {
+    /// The dots of what is kept under a key.
+    fn dots_of(&self, key: &[u8], value: &Value) -> Result<Vec<Dot>, Failure> {
+        let mut dots = value.dots.clone();
+        if value.number == 0 {
+            return Ok(dots);
+        }
+        let start = number_key(key, value.number);
+        let end = number_key(key, value.number + 1);
+        for pair in self.dots.range(start..end) {
+            let (key, _) = pair.map_err(|error| failure_of(&error))?;
+            dots.extend(dot_of(&key).map(|(_, dot)| dot));
+        }
+        Ok(dots)
+    }
+
+    /// What is left of this pass through the hints of `target` is left for the next one: other owners come first.
+    pub(super) fn give_up_pass(&self, target: NodeId) {
         let mut state = self.state.lock();
-        if let Some(target) = state.targets.get_mut(&target) {
-            target.next.clear();
-            target.missed = false;
+        if let Some(one) = state.targets.get_mut(&target) {
+            one.next = end_of(target);
+            one.missed = true;
         }
     }
 
@@ -258,9 +325,19 @@ impl Hints {
                 continue;
             }
             let now = self.keyspace.get(&kept.key);
-            if now.is_ok_and(|now| now.as_ref() == Some(&kept.stored)) {
+            if !now.is_ok_and(|now| now.as_ref() == Some(&kept.stored)) {
+                continue;
+            }
+            let Ok(value) = Value::decode(&kept.stored) else { continue };
+            // One that came since, of a write that changed nothing, was not handed over.
+            if self.dots_of(&kept.key, &value).is_ok_and(|dots| dots == kept.dots) {
                 gone.delete_in(&self.keyspace, &kept.key);
                 bytes += (kept.key.len() + kept.stored.len()) as u64;
+                for dot in &kept.dots[value.dots.len()..] {
+                    let key = dot_key(&kept.key, value.number, *dot);
+                    bytes += key.len() as u64;
+                    gone.delete_in(&self.dots, key);
+                }
             }
         }
         // If it fails they are handed over once more, which changes nothing.
@@ -283,6 +360,13 @@ impl Hints {
 }
 
 impl State {
+    /// Counts what is stored for a target.
+    fn count(&mut self, key: &[u8], value_len: usize) {
+        if let Some((target, ..)) = split(key) {
+            self.targets.entry(target).or_default().bytes += (key.len() + value_len) as u64;
+        }
+    }
+
     /// A pass through the hints of `target` is over. It counts if all that it found were handed over.
     fn end_pass(&mut self, target: NodeId) {
         let Some(one) = self.targets.get_mut(&target) else { return };
@@ -314,17 +398,33 @@ impl State {
     }
 }
 
-impl Value {
-    fn add(&mut self, item: &Item, mode: Mode) {
-        self.record = self.record.merge(&item.record, mode).record;
-        let new = item.made_by.filter(|dot| !self.dots.contains(dot));
-        self.dots.extend(new);
-    }
-}
-
 fn key_of(target: NodeId, keyspace: KeyspaceId, partition: Partition, key: &[u8]) -> Vec<u8> {
     let (target, keyspace) = (target.0.to_be_bytes(), keyspace.0.to_be_bytes());
     [&target[..], &keyspace, &partition.0.to_be_bytes(), key].concat()
+}
+
+/// Behind all hints for `target`.
+fn end_of(target: NodeId) -> Vec<u8> {
+    let next = target.0.checked_add(1).map(|next| next.to_be_bytes().to_vec());
+    next.unwrap_or_else(|| vec![0xff; PREFIX_LEN + 1])
+}
+
+/// Where dots of the hint under `key` begin.
+fn number_key(key: &[u8], number: u64) -> Vec<u8> {
+    [&key[..PREFIX_LEN], &number.to_be_bytes()].concat()
+}
+
+fn dot_key(key: &[u8], number: u64, dot: Dot) -> Vec<u8> {
+    let (actor, counter) = (dot.actor.0.to_be_bytes(), dot.counter.to_be_bytes());
+    [&number_key(key, number)[..], &actor, &counter].concat()
+}
+
+/// The number and the dot in a key of `_hint_dots`.
+fn dot_of(key: &[u8]) -> Option<(u64, Dot)> {
+    let fields: &[u8; 24] = key.get(PREFIX_LEN..)?.try_into().ok()?;
+    let (fields, _) = fields.as_chunks::<8>();
+    let [number, actor, counter] = [0, 1, 2].map(|at| u64::from_be_bytes(fields[at]));
+    Some((number, Dot::new(Actor(actor), counter)))
 }
 
 fn split(key: &[u8]) -> Option<(NodeId, KeyspaceId, Partition)> {

@@ -48,6 +48,31 @@ impl Replica {
         }
     }
 
+    /// Carries out a write once more, with a later stamp, unless something else was stored here since it was `made`: that may be the write of
+    /// a client which has read this one, and comes after it.
+    pub(crate) fn make_again(
+        &self,
+        id: KeyspaceId,
+        partition: Partition,
+        policy: &Policy,
+        op: &Op,
+        made: Dot,
+    ) -> Result<Made, Failure> {
+        let part = self.part(id, partition)?;
+        let mut change = Change::of(self, id, partition, &part)?;
+        if !change.is_complete() {
+            return Err(Failure::NotReady);
+        }
+        let stored = change.record(&op.key)?.and_then(|record| record.versions().first());
+        match stored {
+            Some(stored) if stored.dot == made => {}
+            Some(stored) => return Err(Failure::StaleStamp { after: stored.stamp }),
+            None => return Err(Failure::StaleStamp { after: change.state.promised }),
+        }
+        let made = self.make_one(&mut change, policy, op)?;
+        change.commit().map(|()| made)
+    }
+
     fn make_one(&self, change: &mut Change<'_>, policy: &Policy, op: &Op) -> Result<Made, Failure> {
         if op.key.len() > layout::KEY_BYTES_MAX {
             let detail =
@@ -72,6 +97,7 @@ impl Replica {
             by_owner: true,
         };
         let record = stored.write(&write, policy.mode, &policy.bounds).map_err(refusal)?;
+        change.check_runs(&record)?;
         change.state.counter = dot.counter;
         change.state.seen.insert(dot);
         let mut sent = record.clone();
@@ -124,6 +150,7 @@ impl Replica {
             return Err(Failure::Damaged);
         }
         self.check_own_dots(change, item)?;
+        change.check_seen(cause, item)?;
         let stored = change.record(&item.key)?.cloned();
         let mut incoming = item.record.clone();
         // Before what comes late is dropped: an exchange may have brought the write earlier, and it lost.
@@ -133,6 +160,8 @@ impl Replica {
         if !planted::is(84) {
             incoming.drop_late(stored.as_ref(), &change.state.seen);
         }
+        let merged = stored.unwrap_or_default().merge(&incoming, mode);
+        change.check_runs(&merged.record)?;
         for version in item.record.versions() {
             change.state.seen.insert(version.dot);
             self.follow(version.stamp);
@@ -140,7 +169,6 @@ impl Replica {
         if let Some(dot) = item.made_by {
             change.state.seen.insert(dot);
         }
-        let merged = stored.unwrap_or_default().merge(&incoming, mode);
         let changes = change.set(&item.key, merged.record);
         Ok(if changes { Outcome::Stored } else { Outcome::Known })
     }

@@ -3,15 +3,20 @@
 use super::meta::PartState;
 use super::part::{Held, Part};
 use super::replica::{Replica, failure_of};
+use crate::clock::{RUNS_MAX, RUNS_STORED_MAX};
+use crate::codec::message::{Cause, Item};
 use crate::layout;
 use crate::merkle::Span;
 use crate::record::Record;
-use crate::transport::Failure;
+use crate::transport::{Detail, Failure};
 use base::sync::MutexGuard;
 use base::{KeyspaceId, Slice, planted};
 use lsm::{Durability, Keyspace};
 use ring::{NodeId, Partition};
 use std::collections::BTreeMap;
+
+/// When an exchange may have closed gaps in what was seen.
+const RETRY_AFTER_MICROS: u64 = 1_000_000;
 
 /// What will be written in one batch. Holds its partition until it is committed or dropped.
 pub(crate) struct Change<'a> {
@@ -128,6 +133,45 @@ impl<'a> Change<'a> {
                 Ok(Record::default())
             }
             Err(failure) => Err(failure),
+        }
+    }
+
+    /// Whether a record can be stored and sent: beyond so many gaps in what it accounts for nobody could read it again.
+    ///
+    /// # Errors
+    /// [`Failure::Invalid`].
+    pub(crate) fn check_runs(&self, record: &Record) -> Result<(), Failure> {
+        let runs = record.context().runs().len();
+        if runs <= RUNS_STORED_MAX {
+            return Ok(());
+        }
+        match record.context().difference(&self.state.floor.dots).runs().len() {
+            0..=RUNS_STORED_MAX => Ok(()),
+            runs => Err(Failure::Invalid(Detail::new(format!(
+                "the key would account for {runs} runs of writes, {RUNS_STORED_MAX} at most; write with a token of this key that a read returned"
+            )))),
+        }
+    }
+
+    /// Whether dots can be added to what was seen. What others hand out finds room below half of what can be read again; exchanges, which
+    /// close the gaps, go beyond.
+    ///
+    /// # Errors
+    /// [`Failure::Overloaded`]: the exchange brings them.
+    pub(crate) fn check_seen(&self, cause: Cause, item: &Item) -> Result<(), Failure> {
+        let max = match cause {
+            Cause::Exchange | Cause::Move => RUNS_MAX,
+            Cause::Write | Cause::ReadRepair | Cause::Hint => RUNS_STORED_MAX,
+        };
+        let seen = &self.state.seen;
+        if seen.runs().len() + item.record.versions().len() < max {
+            return Ok(());
+        }
+        let versions = item.record.versions().iter().map(|version| version.dot);
+        let known = |dot| seen.contains(dot);
+        match versions.chain(item.made_by).all(known) {
+            true => Ok(()),
+            false => Err(Failure::Overloaded { retry_after_micros: RETRY_AFTER_MICROS }),
         }
     }
 

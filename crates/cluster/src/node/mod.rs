@@ -11,12 +11,14 @@
 //! know. Before its session counts a node merges what it is sent, but is not read and makes no dots.
 
 mod apply;
+#[cfg(test)]
+mod apply_tests;
 mod change;
 mod fetch;
 mod follow;
 mod hands;
 mod holes;
-mod idle;
+mod load;
 mod meta;
 mod moving;
 mod part;
@@ -27,6 +29,8 @@ mod view;
 
 pub(crate) use apply::Made;
 pub(crate) use change::Change;
+pub use load::Load;
+pub(crate) use load::Taken;
 pub(crate) use replica::{Replica, failure_of};
 pub use view::{Policy, View};
 
@@ -43,10 +47,11 @@ use crate::runtime::{Runtime, Task, TimerId};
 use crate::topology::{JobId, Topology};
 use crate::transport::{Call, Ended, Failure, Transport};
 use base::rng::Rng;
-use base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use base::sync::{Mutex, RwLock};
 use fetch::Told;
 use hands::Jobs;
+use load::{Inbox, Requests};
 use lsm::Db;
 use replica::ReplicaOptions;
 use ring::{Epoch, NodeId};
@@ -106,6 +111,12 @@ pub struct NodeOptions {
     pub hint_micros: u64,
     /// Pause between two looks for damage, and between two holes that are filled, in microseconds. Default 1 s.
     pub mend_micros: u64,
+    /// Most bytes of requests of clients, and of what owners answered to them, that are held until they are answered; at least two of the
+    /// longest frames. Default 128 MiB.
+    pub requests_bytes_max: usize,
+    /// Most bytes of requests of nodes that are held until they are answered: bulk may use half of it, reads three quarters, writes all,
+    /// and vital ones have an eighth on top; at least four of the longest frames. Default 128 MiB.
+    pub inbox_bytes_max: usize,
     /// Most bytes of hints that are kept for one owner. Default 64 MiB.
     pub hints_bytes_max: u64,
     /// Records that move to this node go into table files past the log where so many bytes are stored at once and nothing was stored of
@@ -131,6 +142,8 @@ impl NodeOptions {
             round_micros: 500_000,
             hint_micros: 20_000,
             mend_micros: 1_000_000,
+            requests_bytes_max: 128 << 20,
+            inbox_bytes_max: 128 << 20,
             hints_bytes_max: 64 << 20,
             tables_from_bytes: TABLES_FROM_BYTES_DEFAULT,
             detector: None,
@@ -198,8 +211,8 @@ pub struct Node {
     fills: AtomicU64,
     rounds: Mutex<Rounds>,
     hints: Hints,
-    /// Requests of clients that are not answered.
-    taken: Arc<AtomicUsize>,
+    requests: Requests,
+    inbox: Inbox,
     mover: Mutex<Mover>,
     /// How far moves to this node have come.
     jobs: Jobs,
@@ -244,6 +257,10 @@ impl Node {
         let hints = Hints::open(replica.db(), options.hints_bytes_max)?;
         let jobs = Jobs::open(replica.db())?;
         let mover = Mover::new(options.id, MoverOptions::default(), jobs.records()?);
+        // One frame finds room in any of them.
+        let frames = 2 * transport.limits().frame_bytes_max;
+        let requests = Requests::new(options.requests_bytes_max.max(frames));
+        let inbox = Inbox::new(options.inbox_bytes_max.max(2 * frames));
         let node = Arc::new_cyclic(|this| Node {
             id: options.id,
             options,
@@ -265,7 +282,8 @@ impl Node {
             fills: AtomicU64::new(0),
             rounds: Mutex::default(),
             hints,
-            taken: Arc::default(),
+            requests,
+            inbox,
             mover: Mutex::new(mover),
             jobs,
             fetched: Mutex::default(),

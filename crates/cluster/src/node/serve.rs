@@ -20,7 +20,10 @@ impl Service for Front {
             responder.answer(node.epoch(), Pong {});
             return node.work(move |node| node.notice_newer(incoming.from, incoming.epoch));
         }
-        node.work(move |node| node.serve(incoming, responder));
+        match node.inbox.admit(&incoming.request, responder) {
+            Ok(responder) => node.work(move |node| node.serve(incoming, responder)),
+            Err((failure, responder)) => responder.fail(node.epoch(), failure),
+        }
     }
 }
 
@@ -92,14 +95,26 @@ impl Node {
             });
             read.unwrap_or_else(Stored::Failed)
         };
-        Ok(Records { records: read.keys.iter().map(one).collect() })
+        let mut records = Vec::with_capacity(read.keys.len());
+        let (mut bytes, max) = (0, self.frame_bytes_max());
+        for key in &read.keys {
+            let stored = one(key);
+            bytes += stored.weight();
+            // The rest is not read: it could not be sent.
+            if bytes > max && read.keys.len() > 1 {
+                return Err(Failure::AnswerTooLarge { bytes: bytes as u64, max: max as u64 });
+            }
+            records.push(stored);
+        }
+        Ok(Records { records })
     }
 
     pub(crate) fn answer_scan(&self, epoch: Epoch, scan: &Scan) -> Result<Page, Failure> {
         self.check_ready()?;
         self.fenced(scan.keyspace, scan.partition, epoch, |view| {
             let complete = self.check_reader(view, scan.keyspace, scan.partition)?;
-            self.replica().scan(scan, complete)
+            let bytes_max = self.page_bytes(scan.bytes_max);
+            self.replica().scan(&Scan { bytes_max, ..scan.clone() }, complete)
         })
     }
 
@@ -116,8 +131,19 @@ impl Node {
         self.check_start(asked.of_start)?;
         self.fenced(asked.keyspace, asked.partition, epoch, |view| {
             self.check_owner(view, asked.keyspace, asked.partition)?;
-            self.replica().transfer(asked)
+            let bytes_max = self.page_bytes(asked.bytes_max);
+            self.replica().transfer(&Transfer { bytes_max, ..asked.clone() })
         })
+    }
+
+    /// Bytes of the longest frame.
+    pub(crate) fn frame_bytes_max(&self) -> usize {
+        self.transport.limits().frame_bytes_max
+    }
+
+    /// Bytes of keys and values that leave room in a frame for what else they come with.
+    pub(crate) fn page_bytes(&self, wanted: u32) -> u32 {
+        wanted.min(u32::try_from(self.frame_bytes_max() / 2).unwrap_or(u32::MAX))
     }
 
     pub(crate) fn check_ready(&self) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use crate::clock::{Context, Stamp};
+use crate::clock::{Context, RUNS_STORED_MAX, Stamp};
 use crate::codec::message::{Answer, FloorSet, Seen, SeenIs, SetFloor};
 use crate::node::{Change, Node, Replica};
 use crate::record::Floor;
@@ -361,10 +361,14 @@ impl Round {
     /// All have: the floor is told to every owner. One that does not hear it keeps its tombstones until the next round.
     fn finish(self, node: &Arc<Node>) {
         let place = (self.keyspace, self.partition);
+        let dots = self.target.difference(&self.hinted);
+        if dots.runs().len() > RUNS_STORED_MAX {
+            // Nobody could store it. Exchanges close the gaps.
+            return node.end_round(false);
+        }
         node.rounds().lock().note(place, &self);
         let missing = Arc::new(Mutex::new(self.owners.len()));
         let begun_micros = self.begun_micros;
-        let dots = self.target.difference(&self.hinted);
         let floor = Floor { round: self.number, dots, stamp: self.stamp };
         for owner in self.owners {
             let set = SetFloor {

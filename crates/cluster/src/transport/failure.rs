@@ -14,16 +14,18 @@ pub const DETAIL_MAX: usize = 256;
 #[non_exhaustive]
 pub enum Failure {
     /// No answer came in time.
-    #[error("no answer in time")]
+    #[error("no answer in time; it may still happen: look before it is done again")]
     Timeout,
     /// Nobody listens there. The request was not delivered.
-    #[error("node is unreachable")]
+    #[error("node is unreachable; ask another one")]
     Unreachable,
     /// The connection was lost while the answer was awaited.
-    #[error("connection lost before the answer")]
+    #[error(
+        "connection lost before the answer; it may have happened: look before it is done again"
+    )]
     Disconnected,
     /// The caller itself was taken off the network.
-    #[error("the calling node is closed")]
+    #[error("the calling node is closed; start it, or ask by way of another one")]
     Closed,
     /// Too much is under way to this node, or it has too much to do. The request was not carried out.
     #[error("node is overloaded; try again later retry_after_micros={retry_after_micros}")]
@@ -32,7 +34,7 @@ pub enum Failure {
         retry_after_micros: u64,
     },
     /// The request is larger than a frame may be, and was not sent.
-    #[error("request too large bytes={bytes} max={max}")]
+    #[error("request too large; ask for less at once bytes={bytes} max={max}")]
     TooLarge {
         /// Bytes of the frame.
         bytes: u64,
@@ -40,7 +42,7 @@ pub enum Failure {
         max: u64,
     },
     /// The answer is larger than a frame may be; ask for less in one call.
-    #[error("answer too large bytes={bytes} max={max}")]
+    #[error("answer too large; ask for less at once bytes={bytes} max={max}")]
     AnswerTooLarge {
         /// Bytes of the frame.
         bytes: u64,
@@ -48,29 +50,29 @@ pub enum Failure {
         max: u64,
     },
     /// The node understood the frame, but not what it asks.
-    #[error("request is not understood: {0}")]
+    #[error("request is not understood; both sides need the same version: {0}")]
     NotUnderstood(#[from] NotUnderstood),
 
     /// The request names another epoch than the node's. Fetch the topology and ask its owners.
-    #[error("stale epoch; fetch the topology current={current}")]
+    #[error("stale epoch; fetch the topology and ask again current={current}")]
     StaleEpoch {
         /// The epoch of the node that was asked.
         current: Epoch,
     },
     /// No keyspace with this id.
-    #[error("no keyspace with this id id={id}")]
+    #[error("no keyspace with this id; open it by its name id={id}")]
     UnknownKeyspace {
         /// The id.
         id: KeyspaceId,
     },
     /// The node is filling itself again and does not serve this yet.
-    #[error("node is resynchronising")]
+    #[error("node is resynchronising; ask another owner, or later")]
     NotReady,
     /// What was asked for lies in a damaged range, which is being filled from other replicas.
-    #[error("stored range is damaged")]
+    #[error("stored range is damaged; ask another owner, or once it is filled from there")]
     Damaged,
     /// The disk of the node is full.
-    #[error("disk of the node is full")]
+    #[error("disk of the node is full; make room, then try again")]
     NoSpace,
     /// The key has as many concurrent values as it may have; read, merge, write back.
     #[error("too many siblings max={max}; read, merge and write back")]
@@ -79,7 +81,7 @@ pub enum Failure {
         max: u64,
     },
     /// The write needs a stamp after this one.
-    #[error("stamp is too old after={after}")]
+    #[error("stamp is too old; take one that is later after={after}")]
     StaleStamp {
         /// The stamp to pass.
         after: Stamp,
@@ -88,7 +90,9 @@ pub enum Failure {
     #[error("invalid request: {0}")]
     Invalid(Detail),
     /// Some owners may have carried it out, too few said so.
-    #[error("outcome unknown acknowledged={acknowledged} wanted={wanted}")]
+    #[error(
+        "outcome unknown; read before it is written again acknowledged={acknowledged} wanted={wanted}"
+    )]
     Unknown {
         /// Owners that said so.
         acknowledged: u64,
@@ -96,7 +100,9 @@ pub enum Failure {
         wanted: u64,
     },
     /// Too few owners could be reached; none of them has carried it out.
-    #[error("too few owners reached={reached} wanted={wanted}")]
+    #[error(
+        "too few owners; ask for fewer, or again when more are there reached={reached} wanted={wanted}"
+    )]
     Unavailable {
         /// Owners that could be reached.
         reached: u64,
@@ -104,13 +110,13 @@ pub enum Failure {
         wanted: u64,
     },
     /// The request was meant for another start of the node. This one has not carried it out.
-    #[error("meant for another start of the node current={current}")]
+    #[error("meant for another start of the node; ask again current={current}")]
     OtherStart {
         /// The nonce of the start that the node is in.
         current: u64,
     },
     /// The node failed in itself; whether it carried the request out is not known.
-    #[error("node failed: {0}")]
+    #[error("node failed; ask another one, it may have happened here: {0}")]
     Internal(Detail),
 }
 

@@ -1,0 +1,92 @@
+//! About how many bytes a message takes in memory: what bounds of queues count.
+
+use super::message::{Item, Op, Page, RangeDigest, Records, Request, Stored};
+use crate::clock::{Context, Run};
+use crate::record::{Record, Version};
+use base::Slice;
+
+/// What holds any message, in bytes.
+const BASE: usize = 256;
+/// What holds one key of a list.
+const ENTRY: usize = size_of::<Slice>();
+
+/// Bytes of the bounds of a range.
+fn between(start: &Slice, end: Option<&Slice>) -> usize {
+    start.len() + end.map_or(0, |end| end.len())
+}
+
+impl Context {
+    pub(crate) fn weight(&self) -> usize {
+        size_of_val::<[Run]>(self.runs())
+    }
+}
+
+impl Record {
+    pub(crate) fn weight(&self) -> usize {
+        let versions = size_of_val::<[Version]>(self.versions());
+        size_of::<Record>() + versions + self.value_bytes() + self.context().weight()
+    }
+}
+
+impl Item {
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Item>() + self.key.len() + self.record.weight()
+    }
+}
+
+impl Op {
+    pub(crate) fn weight(&self) -> usize {
+        let value = self.value.as_ref().map_or(0, |value| value.len());
+        size_of::<Op>() + self.key.len() + value + self.replaces.weight()
+    }
+}
+
+impl Request {
+    pub(crate) fn weight(&self) -> usize {
+        let keys = |keys: &[Slice]| keys.iter().map(|key| ENTRY + key.len()).sum::<usize>();
+        let items = |items: &[Item]| items.iter().map(Item::weight).sum::<usize>();
+        BASE + match self {
+            Request::Gossip(gossip) => gossip.payload.len(),
+            Request::Coordinate(call) => call.ops.iter().map(Op::weight).sum(),
+            Request::Apply(apply) => items(&apply.items),
+            Request::StoreHint(hint) => items(&hint.items),
+            Request::Read(read) => keys(&read.keys),
+            Request::Digests(digests) => {
+                let one = |range: &RangeDigest| {
+                    size_of::<RangeDigest>() + between(&range.span.start, range.span.end.as_ref())
+                };
+                digests.ranges.iter().map(one).sum()
+            }
+            Request::Scan(scan) => between(&scan.start, scan.end.as_ref()),
+            Request::Transfer(asked) => {
+                let known = asked.beyond.as_ref().map_or(0, Context::weight);
+                between(&asked.start, asked.end.as_ref()) + known
+            }
+            Request::SetFloor(set) => set.floor.dots.weight(),
+            // A few numbers.
+            _ => 0,
+        }
+    }
+}
+
+impl Records {
+    pub(crate) fn weight(&self) -> usize {
+        self.records.iter().map(Stored::weight).sum()
+    }
+}
+
+impl Stored {
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Stored>()
+            + match self {
+                Stored::Whole(record) => record.weight(),
+                Stored::Absent | Stored::Digest(_) | Stored::Failed(_) => 0,
+            }
+    }
+}
+
+impl Page {
+    pub(crate) fn weight(&self) -> usize {
+        self.items.iter().map(Item::weight).sum()
+    }
+}

@@ -1,0 +1,260 @@
+//! Queues that are full: what finds no room is refused by a typed error that says when to try again, has not happened, and leaves
+//! nothing behind. The bounds are in the table of `docs/cluster.md`.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod common;
+#[path = "common/idle.rs"]
+mod idle;
+
+use cluster::codec::message::{Gossip, Read, Request, Wanted};
+use cluster::transport::{Advice, Call, Ended, Failure, Limits, Link, Transport};
+use cluster::{Cluster, Epoch, Error, GetOptions, NodeId, Pending, Put, PutOptions};
+use common::{PATIENCE, builder};
+use idle::idle;
+use std::sync::mpsc::{Receiver, channel};
+use tempfile::TempDir;
+
+const FRAME: usize = 64 << 10;
+/// As long as any request of these tests may wait, and longer than they need.
+const LATE_MICROS: u64 = 3_000_000;
+
+/// Nodes whose frames, and so all whose bounds, are small.
+fn small(nodes: u64, bytes_max: usize) -> (TempDir, Cluster) {
+    let dir = tempfile::tempdir().unwrap();
+    let limits =
+        Limits { frame_bytes_max: FRAME, in_flight_bytes_max: 16 << 20, vital_bytes_max: 1 << 20 };
+    let builder = builder(nodes)
+        .limits(limits)
+        .requests_bytes_max(bytes_max)
+        .inbox_bytes_max(bytes_max)
+        .hints_bytes_max(bytes_max as u64);
+    let store = builder.open(dir.path()).unwrap();
+    (dir, store)
+}
+
+fn is_overloaded(failure: &Failure) -> bool {
+    let text = failure.to_string();
+    matches!(failure, Failure::Overloaded { retry_after_micros } if *retry_after_micros > 0)
+        && failure.advice() == Advice::Later
+        && !failure.may_have_happened()
+        && text.contains("try again later")
+}
+
+/// From and to this node everything is late.
+fn slow_down(store: &Cluster, slow: NodeId, micros: u64) {
+    let link = Link { delay_micros_min: micros, delay_micros_max: micros, ..Link::default() };
+    for node in store.nodes().into_iter().filter(|node| *node != slow) {
+        store.network().set_link(node, slow, link);
+        store.network().set_link(slow, node, link);
+    }
+}
+
+fn serves(store: &Cluster, key: &str) {
+    store.put(key, "it serves").unwrap();
+    assert_eq!(store.get(key).unwrap().siblings(), ["it serves"]);
+}
+
+#[test]
+fn requests_of_clients_have_a_bound_in_bytes_at_each_node() {
+    let bytes_max = 1 << 20;
+    let (_dir, store) = small(3, bytes_max);
+    // Nobody answers this one: what it takes it has to hold.
+    let taker = NodeId(1);
+    slow_down(&store, taker, LATE_MICROS);
+    let keyspace = store.via(taker);
+    let (value, options) = (vec![7u8; 15 << 10], PutOptions::new().beside().owners(3));
+    let begun: Vec<Pending<Result<Put, Error>>> = (0..200)
+        .map(|n| keyspace.put_later(format!("key{n}"), &value, &options).unwrap())
+        .collect();
+    let load = store.load(taker).unwrap();
+    assert!(load.request_bytes <= bytes_max, "{load:?}");
+    assert!(load.requests > 0 && load.requests <= bytes_max / value.len(), "{load:?}");
+    // What is left of the room goes to small ones.
+    let small: Vec<_> = (0..1_000)
+        .map(|n| keyspace.put_later(format!("small{n}"), "x", &options).unwrap())
+        .collect();
+    // Reads find no room either, and scans; others have some.
+    let read = keyspace.get("any").unwrap_err();
+    let scan = keyspace.scan(..).next().unwrap().map(drop).unwrap_err();
+    for error in [&read, &scan] {
+        assert!(matches!(error, Error::Call(failure) if is_overloaded(failure)), "{error:?}");
+    }
+    serves_elsewhere(&store);
+    let (mut taken, mut refused) = (0, Vec::new());
+    for (n, put) in begun.into_iter().enumerate() {
+        match put.wait().unwrap() {
+            Ok(_) => taken += 1,
+            Err(Error::Call(failure)) if is_overloaded(&failure) => refused.push(n),
+            Err(other) => panic!("key{n}: {other:?}"),
+        }
+    }
+    assert!(taken > 0 && refused.len() > 100, "{taken} taken, {} refused", refused.len());
+    for put in small {
+        let ended = put.wait().unwrap();
+        assert!(
+            matches!(&ended, Ok(_) | Err(Error::Call(Failure::Overloaded { .. }))),
+            "{ended:?}"
+        );
+    }
+    store.network().mend_all();
+    idle(&store);
+    for n in refused {
+        let found = store.default_keyspace().get_with(format!("key{n}"), &all()).unwrap();
+        assert_eq!(found.value(), None, "key{n} was refused, and written");
+    }
+    serves(&store.clone(), "after");
+    keyspace.put("at the node itself", "it serves").unwrap();
+}
+
+fn all() -> GetOptions {
+    GetOptions::new().owners(3)
+}
+
+fn serves_elsewhere(store: &Cluster) {
+    store.via(NodeId(2)).put("elsewhere", "it serves").unwrap();
+    assert_eq!(store.via(NodeId(3)).get("elsewhere").unwrap().siblings(), ["it serves"]);
+}
+
+#[test]
+fn what_owners_answer_counts_and_many_keys_are_read_fewer_at_a_time() {
+    let bytes_max = 512 << 10;
+    let (_dir, store) = small(3, bytes_max);
+    let keys: Vec<String> = (0..120).map(|n| format!("key{n:03}")).collect();
+    for key in &keys {
+        store.put(key, vec![7u8; 15 << 10]).unwrap();
+    }
+    // 1.8 MB of each of two owners: more than a node holds.
+    let found = store.multi_get(&keys).unwrap();
+    assert!(found.iter().all(|found| found.value().unwrap().len() == 15 << 10));
+    // A scan holds no more than its pages.
+    assert_eq!(store.scan(..).map(|pair| pair.unwrap().0).count(), keys.len());
+    idle(&store);
+    // Many at the same time, by way of a node: some are refused, and those that are not are answered.
+    let reads: Vec<_> = (0..20)
+        .flat_map(|_| &keys)
+        .map(|key| store.via(NodeId(1)).get_later(key, &GetOptions::new()).unwrap())
+        .collect();
+    let ended: Vec<_> = reads.into_iter().map(|read| read.wait().unwrap()).collect();
+    assert!(ended.iter().any(Result::is_ok));
+    for ended in ended {
+        match ended {
+            Ok(found) => assert_eq!(found.siblings().len(), 1),
+            Err(Error::Call(failure)) => assert!(is_overloaded(&failure), "{failure:?}"),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    idle(&store);
+    serves(&store, "after");
+}
+
+/// Calls from one node to another, made by hand, that end later.
+fn calls(store: &Cluster, to: NodeId, count: usize, request: &Request) -> Receiver<Ended> {
+    let (sender, receiver) = channel();
+    for _ in 0..count {
+        let (sender, request) = (sender.clone(), request.clone());
+        let call = Call { from: NodeId(1), to, epoch: Epoch(0), timeout_micros: PATIENCE, request };
+        store.network().send(call, Box::new(move |ended| sender.send(ended).unwrap()));
+    }
+    receiver
+}
+
+#[test]
+fn what_is_under_way_to_a_node_has_a_bound_in_bytes_and_vital_messages_get_through() {
+    let (_dir, store) = small(3, 1 << 20);
+    slow_down(&store, NodeId(2), LATE_MICROS);
+    let (id, _) = store.view().unwrap().keyspaces().next().map(|(id, p)| (id, p.clone())).unwrap();
+    let keys = vec![vec![b'k'; 30 << 10].into(); 2];
+    let read = Request::from(Read { keyspace: id, wanted: Wanted::Whole, keys, of_start: 0 });
+    let ended = calls(&store, NodeId(2), 400, &read);
+    let room = store.network().limits().room_for(cluster::transport::Class::Read);
+    let under_way = store.network().bytes_in_flight(NodeId(1), NodeId(2));
+    assert!(under_way > room / 2 && under_way <= room + (1 << 20), "{under_way} of {room}");
+    let counts = store.network().counts();
+    assert!(counts.refused_overloaded > 100, "{counts:?}");
+    // Failure detection has room of its own.
+    let ping = calls(&store, NodeId(2), 1, &cluster::codec::message::Ping {}.into());
+    assert!(ping.recv().unwrap().is_ok());
+    let refused = ended.iter().filter(|ended| matches!(ended, Err(f) if is_overloaded(f))).count();
+    // By the network, and by the inbox of the node for what came there all at once.
+    assert!(refused as u64 >= counts.refused_overloaded, "{refused} of {counts:?}");
+    store.network().mend_all();
+    let left = || store.network().bytes_in_flight(NodeId(1), NodeId(2));
+    while left() > 100 << 10 {
+        std::thread::yield_now();
+    }
+    idle(&store);
+    serves(&store, "after");
+}
+
+#[test]
+fn an_inbox_has_a_bound_in_bytes() {
+    let bytes_max = 256 << 10;
+    let (_dir, store) = small(3, bytes_max);
+    let (id, _) = store.view().unwrap().keyspaces().next().map(|(id, p)| (id, p.clone())).unwrap();
+    let keys = vec![vec![b'k'; 30 << 10].into(); 2];
+    let read = Request::from(Read { keyspace: id, wanted: Wanted::Whole, keys, of_start: 0 });
+    // More at once than it holds: the node answers some, and says to the others that there is no room.
+    let (mut answered, mut refused) = (0, 0);
+    for _ in 0..200 {
+        for ended in calls(&store, NodeId(2), 100, &read).iter().take(100) {
+            match ended {
+                Ok(_) => answered += 1,
+                Err(failure) if is_overloaded(&failure) => refused += 1,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert!(store.load(NodeId(2)).unwrap().inbox_bytes <= bytes_max / 8 * 9);
+        if refused > 0 && answered > 0 {
+            break;
+        }
+    }
+    assert!(answered > 0 && refused > 0, "{answered} answered, {refused} refused");
+    while store.load(NodeId(2)).unwrap().inbox_bytes > 0 {
+        std::thread::yield_now();
+    }
+    // What is vital has room of its own, and no more than that.
+    let gossip = Request::from(Gossip { payload: vec![0; FRAME - 1000].into() });
+    let ended = calls(&store, NodeId(2), 50, &gossip);
+    for ended in ended.iter().take(50) {
+        let fine = match &ended {
+            Ok(_) | Err(Failure::NotUnderstood(_)) => true,
+            Err(failure) => is_overloaded(failure),
+        };
+        assert!(fine, "{ended:?}");
+    }
+    idle(&store);
+    serves(&store, "after");
+}
+
+#[test]
+fn hints_have_a_bound_in_bytes_and_what_finds_no_room_is_brought_by_the_exchange() {
+    let bytes_max = 256 << 10;
+    let (_dir, store) = small(3, bytes_max);
+    let away = NodeId(3);
+    store.stop_node(away).unwrap();
+    let value = vec![7u8; 15 << 10];
+    for n in 0..100 {
+        store.put(format!("key{n}"), &value).unwrap();
+    }
+    let kept = |node: NodeId| store.load(node).unwrap().hint_bytes;
+    for node in store.nodes() {
+        assert!(kept(node) <= bytes_max as u64, "{} at {node}", kept(node));
+    }
+    assert!(store.nodes().into_iter().map(kept).sum::<u64>() > bytes_max as u64 / 2);
+    store.start_node(away).unwrap();
+    store.hints_delivered(PATIENCE).unwrap();
+    // Nothing is kept any more, and what was not kept comes all the same.
+    while store.nodes().into_iter().map(kept).sum::<u64>() > 0 {
+        std::thread::yield_now();
+    }
+    let alone = GetOptions::new().owners(1);
+    for n in 0..100 {
+        let key = format!("key{n}");
+        while !store.via(away).get_with(&key, &alone).unwrap().served_by().contains(&away)
+            || store.via(away).get_with(&key, &alone).unwrap().value().is_none()
+        {
+            std::thread::yield_now();
+        }
+    }
+    serves(&store, "after");
+}
