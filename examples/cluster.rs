@@ -39,7 +39,10 @@ struct Args {
     /// Most bytes a second that each node is sent while data moves; 0 is no limit.
     #[arg(long, default_value_t = 16 << 20)]
     rate: u64,
-    /// How long nothing is done before that, in milliseconds: what was written is looked at once more when all its owners have it.
+    /// What moves goes into table files where so many bytes of it come together; the default is that of the library.
+    #[arg(long)]
+    tables_from: Option<u64>,
+    /// How long nothing is done before anything else, in milliseconds: what was written is looked at once more when all its owners have it.
     #[arg(long, default_value_t = 0)]
     settle_millis: u64,
     /// How long the client runs before anything moves, in milliseconds.
@@ -59,13 +62,16 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
-    let store = Cluster::builder()
+    let mut builder = Cluster::builder()
         .nodes(5)
         .replication(3)
         .partitions(64)
         .rebalance_by_itself(false)
-        .bytes_per_second(args.rate)
-        .open(dir.path())?;
+        .bytes_per_second(args.rate);
+    if let Some(bytes) = args.tables_from {
+        builder = builder.tables_from_bytes(bytes);
+    }
+    let store = builder.open(dir.path())?;
     fill(&store, args.listens, args.bytes)?;
     println!("five nodes, each key at three of them; {SONGS} songs and {} listens", args.listens);
 

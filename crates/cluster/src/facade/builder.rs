@@ -182,7 +182,7 @@ impl ClusterBuilder {
     }
 
     /// Sets how much of what moves to a node has to come together to be written as table files, past its log; [`u64::MAX`] is never.
-    /// Default 1 MiB.
+    /// Default 1.5 MiB.
     pub fn tables_from_bytes(mut self, bytes: u64) -> Self {
         self.tables_from_bytes = bytes;
         self

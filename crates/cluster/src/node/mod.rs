@@ -60,7 +60,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 /// See [`NodeOptions::tables_from_bytes`].
-pub(crate) const TABLES_FROM_BYTES_DEFAULT: u64 = 512 << 10;
+pub(crate) const TABLES_FROM_BYTES_DEFAULT: u64 = 3 << 19;
 /// How long a node that did not answer is asked last.
 const SILENT_MICROS: u64 = 2_000_000;
 
@@ -120,7 +120,8 @@ pub struct NodeOptions {
     /// Most bytes of hints that are kept for one owner. Default 64 MiB.
     pub hints_bytes_max: u64,
     /// Records that move to this node go into table files past the log where so many bytes are stored at once and nothing was stored of
-    /// their keys; 0 is always, [`u64::MAX`] never. Default 512 KiB: for less, a table of its own is not worth it.
+    /// their keys; 0 is always, [`u64::MAX`] never. Default 1.5 MiB: for less, a table of its own is not worth it, since all who write to the node wait while what is in
+    /// memory is flushed.
     pub tables_from_bytes: u64,
     /// Failure detection, the same at all members. Default none.
     pub detector: Option<Config>,

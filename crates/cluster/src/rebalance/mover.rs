@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Bytes of one [`MoverEffect::Fetch`], at most: they are in memory at once.
-const FETCH_BYTES_MAX: u64 = 4 << 20;
+const FETCH_BYTES_MAX: u64 = 8 << 20;
 /// The same, at least, however low the throttle is: less is not worth a table.
-const FETCH_BYTES_MIN: u64 = 1 << 20;
-/// A throttle lets through at once what it does in one second, divided by this.
-const FETCHES_PER_SECOND: u64 = 8;
+const FETCH_BYTES_MIN: u64 = 2 << 20;
+/// A throttle lets through at once what it does in one second, divided by this. Where it goes into tables, the writers of the node wait for a flush each
+/// time.
+const FETCHES_PER_SECOND: u64 = 2;
 /// Fetches under way: one is on its way while another one is stored. More of them would hold threads and the disk that clients wait for.
 const FETCHES_MAX: usize = 2;
 

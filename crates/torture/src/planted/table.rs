@@ -234,16 +234,16 @@ pub const TABLE: &[Planted] = &[
         ("cluster", 28, None),
         "a node whose disk is older than it was goes on as who it was",
     ),
-    bug(83, &[66, 69], ("cluster", 5, None), "a replica acknowledges before its disk has synced"),
+    bug(83, &[66, 69], ("cluster", 2, None), "a replica acknowledges before its disk has synced"),
     bug(
         84,
         &[76],
-        ("cluster", 48, None),
+        ("cluster", 26, None),
         "a late copy is taken in although its successor was seen",
     ),
     bug(85, &[75], ("cluster", 209, None), "tombstones go before every owner has seen them"),
     bug(86, &[67], ("cluster", 7, None), "what a replica has seen is not stored with the records"),
-    bug(87, &[68], ("cluster", 6, None), "a write that arrives twice is carried out twice"),
+    bug(87, &[68], ("cluster", 4, None), "a write that arrives twice is carried out twice"),
     bug(
         88,
         &[68],
@@ -258,15 +258,15 @@ pub const TABLE: &[Planted] = &[
     ),
     bug(91, &[69], ("cluster", 1, None), "a write counts one owner too many"),
     bug(93, &[75], ("cluster", 77, None), "what the floor says is left out of what an owner sends"),
-    bug(94, &[71], ("cluster", 42, None), "a partition is flipped without the exchange before it"),
-    bug(95, &[82], ("cluster", 18, None), "the source deletes its copy before the flip"),
+    bug(94, &[71], ("cluster", 302, None), "a partition is flipped without the exchange before it"),
+    bug(95, &[82], ("cluster", 16, None), "the source deletes its copy before the flip"),
     bug(
         96,
         &[74, 78],
-        ("cluster", 260, None),
+        ("cluster", 148, None),
         "a source that hands over counts without its receiver",
     ),
-    bug(98, &[69], ("cluster", 513, None), "a damaged range is served before it is filled again"),
+    bug(98, &[69], ("cluster", 48, None), "a damaged range is served before it is filled again"),
 ];
 
 #[cfg(test)]

@@ -52,9 +52,9 @@ fn fetched(ticket: Ticket, bytes: u64) -> MoverEvent {
 #[test]
 fn two_fetches_are_under_way_and_the_end_of_one_begins_another() {
     let (mut mover, first) = begin(0);
-    assert_eq!(first.iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>(), [4 * MIB; 2]);
+    assert_eq!(first.iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>(), [8 * MIB; 2]);
     assert_eq!(fetches(&mover.handle(1, MoverEvent::Woken)), []);
-    assert_eq!(fetches(&mover.handle(2, fetched(first[0].0, 4 * MIB))).len(), 1);
+    assert_eq!(fetches(&mover.handle(2, fetched(first[0].0, 8 * MIB))).len(), 1);
     // One that failed makes room for another partition.
     let failed = MoverEvent::Fetched(first[1].0, Err(()));
     assert_eq!(fetches(&mover.handle(3, failed)).len(), 1);
@@ -71,14 +71,14 @@ fn what_is_under_way_counts_for_the_throttle() {
             now += 1000;
             let mut effects = mover.handle(now, MoverEvent::Woken);
             for (ticket, asked) in std::mem::take(&mut under_way) {
-                assert!((MIB..=4 * MIB).contains(&asked));
+                assert!((2 * MIB..=8 * MIB).contains(&asked));
                 bytes += asked;
                 effects.extend(mover.handle(now, fetched(ticket, asked)));
             }
             under_way.extend(fetches(&effects));
-            assert!(bytes <= rate * now / SECOND + 4 * MIB, "{bytes} by {now} at {rate}");
+            assert!(bytes <= rate * now / SECOND + 8 * MIB, "{bytes} by {now} at {rate}");
         }
-        let least = (rate * seconds).min(4 * MIB * seconds * SECOND / 1000) * 9 / 10;
+        let least = (rate * seconds).min(8 * MIB * seconds * SECOND / 1000) * 9 / 10;
         assert!(bytes >= least, "{bytes} at {rate}");
     }
 }
