@@ -215,11 +215,11 @@ impl Node {
 }
 
 impl Fetching {
-    /// What is left at the end of a move goes where the rest went, if it is an eighth of what else is worth a table: through the log it would come
-    /// into a table with the rests of other partitions, and all between these would have to be compacted with it.
+    /// What is left at the end of a move goes where the rest went, unless it is next to nothing: through the log it would come into a table
+    /// with what is left of other partitions, and all between these would have to be compacted with it.
     fn is_for_tables(&self, at_end: bool, from: u64) -> bool {
         let is_rest = at_end && self.record.bytes >= from;
-        self.bytes >= if is_rest { from / 8 } else { from }
+        self.bytes >= if is_rest { from / 64 } else { from }
     }
 
     fn take(&mut self, items: Vec<Item>) {
