@@ -23,7 +23,7 @@ mod pool;
 pub use pool::Pool;
 
 use arc_swap::RefCnt;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
@@ -132,11 +132,17 @@ impl BufferMut {
 }
 
 impl From<&[u8]> for BufferMut {
+    /// A copy on the heap; of more than 4 GiB less 64 bytes that much.
+    #[inline]
     fn from(bytes: &[u8]) -> BufferMut {
-        let mut buffer = BufferMut::zeroed(bytes.len());
-        let len = buffer.len();
-        buffer.copy_from_slice(bytes.get(..len).unwrap_or_default());
-        buffer
+        let len = bytes.len().min(LEN_MAX);
+        let layout = heap_layout(len);
+        // SAFETY: the layout is not empty.
+        let memory = unsafe { alloc(layout) };
+        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        // SAFETY: `bytes` has `len` bytes, and so has the fresh memory behind the place of the header.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), memory.as_ptr().add(HEADER_LEN), len) };
+        BufferMut::begin(memory, len, 0, ptr::null())
     }
 }
 
@@ -222,6 +228,7 @@ impl Buffer {
 }
 
 /// Of a header and at most [`LEN_MAX`] bytes.
+#[inline]
 fn heap_layout(len: usize) -> Layout {
     Layout::from_size_align(HEADER_LEN + len, ALIGN)
         .unwrap_or_else(|_| unreachable!("below isize::MAX"))

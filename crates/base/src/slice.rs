@@ -25,6 +25,7 @@ enum Repr {
 
 impl Slice {
     /// Copies `bytes`; allocates only if they are longer than 22.
+    #[inline]
     #[must_use]
     pub fn copy_from(bytes: &[u8]) -> Slice {
         match Slice::inline(bytes) {
@@ -70,12 +71,17 @@ impl Slice {
         }
     }
 
+    #[inline]
     fn inline(source: &[u8]) -> Option<Slice> {
+        if source.len() > INLINE_MAX {
+            return None;
+        }
         let mut bytes = [0; INLINE_MAX];
         bytes.get_mut(..source.len())?.copy_from_slice(source);
         Some(Slice(Repr::Inline { len: source.len() as u8, bytes }))
     }
 
+    #[inline]
     fn whole(buffer: Buffer) -> Slice {
         // A buffer is shorter than 4 GiB.
         let len = buffer.len() as u32;

@@ -5,7 +5,7 @@
 
 use crate::engine::Engine;
 use crate::open_run::OpenRun;
-use crate::tree::{Tree, View};
+use crate::tree::{Mem, Tree, View};
 use base::checksum::key_hash;
 use base::{Error, KeyspaceId, Result, SeqNo, Slice, ValueKind};
 
@@ -84,19 +84,14 @@ impl Engine {
         // View before sequence number: see `iter::SourceOf::new`.
         let view = tree.view();
         let seq = snapshot.unwrap_or_else(|| self.visible());
-        for mem in view.memtables().filter(|mem| !mem.table.is_empty()) {
-            let entry = mem.table.get(hash, key, seq);
-            let tombstone = mem.table.covering_tombstone(key, seq);
-            if entry.is_none() && tombstone.is_none() {
-                continue;
-            }
-            let there = is_there(entry.as_ref().map(|e| (e.seq, e.kind)), tombstone);
-            return Ok(entry.filter(|_| there).map(|e| take(Found::Lent(e.value))));
+        if let Some(answer) = search_memtables(&view, key, hash, seq) {
+            return Ok(answer.map(|value| take(Found::Lent(value))));
         }
         let found = self.search_tables(&view, key, hash, seq, take);
         found.map_err(|e| self.read_failed(e, tree.id))
     }
 
+    #[inline(always)]
     fn search_tables<R>(
         &self,
         view: &View,
@@ -213,6 +208,50 @@ const ANSWERED: usize = usize::MAX;
 enum Found<'a> {
     Lent(&'a [u8]),
     Owned(Slice),
+}
+
+/// What the memtables say about a key: nothing, or the value, or that there is none.
+#[inline(always)]
+#[expect(clippy::option_option, reason = "silent, absent, present")]
+fn search_memtables<'a>(
+    view: &'a View,
+    key: &[u8],
+    hash: u64,
+    seq: SeqNo,
+) -> Option<Option<&'a [u8]>> {
+    match ask(&view.active, key, hash, seq) {
+        None if !view.frozen.is_empty() => search_frozen(view, key, hash, seq),
+        said => said,
+    }
+}
+
+/// As [`search_memtables`], without the active one.
+#[inline(never)]
+#[expect(clippy::option_option, reason = "silent, absent, present")]
+fn search_frozen<'a>(
+    view: &'a View,
+    key: &[u8],
+    hash: u64,
+    seq: SeqNo,
+) -> Option<Option<&'a [u8]>> {
+    view.frozen.iter().find_map(|mem| ask(mem, key, hash, seq))
+}
+
+/// What one memtable says about a key.
+#[inline(always)]
+#[expect(clippy::option_option, reason = "silent, absent, present")]
+fn ask<'a>(mem: &'a Mem, key: &[u8], hash: u64, seq: SeqNo) -> Option<Option<&'a [u8]>> {
+    // When nobody writes, the active one is empty.
+    if mem.table.is_empty() {
+        return None;
+    }
+    let entry = mem.table.get(hash, key, seq);
+    let tombstone = mem.table.covering_tombstone(key, seq);
+    if entry.is_none() && tombstone.is_none() {
+        return None;
+    }
+    let there = is_there(entry.as_ref().map(|e| (e.seq, e.kind)), tombstone);
+    Some(entry.filter(|_| there).map(|e| e.value))
 }
 
 /// What a source says about a key: nothing, or the value, or that there is none.

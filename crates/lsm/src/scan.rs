@@ -75,7 +75,7 @@ impl VisibleIterator {
     }
 
     /// The current user key; empty while not valid.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn key(&self) -> &[u8] {
         each!(self, scan => scan.key())
     }

@@ -25,7 +25,7 @@ impl BenchBlock {
 
     /// Looks a key up by its tag; the length of the value.
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<usize> {
-        self.0.get(hash, key, SeqNo::MAX)?.map(|f| self.0.value(&f.raw).len())
+        self.0.get(hash, key, SeqNo::MAX)?.map(|f| self.0.value(&f).len())
     }
 
     /// Looks a key up by binary search; its entry number.

@@ -84,7 +84,7 @@ impl DataBlock {
     #[must_use]
     pub fn get(&self, key: &[u8], snapshot: SeqNo) -> Option<Option<(SeqNo, ValueKind, Vec<u8>)>> {
         let found = self.0.get(key_hash(key), key, snapshot)?;
-        Some(found.map(|f| (f.seq, f.kind, self.0.value(&f.raw).to_vec())))
+        Some(found.map(|f| (f.seq, f.kind, self.0.value(&f).to_vec())))
     }
 
     /// Number of entries before `target`.

@@ -25,11 +25,11 @@
 use crate::block::common_prefix;
 use crate::envelope::{Handle, TRAILER_LEN};
 use crate::line::Line;
-use base::InternalKey;
 use base::bytes;
 use base::coding::{Reader, put_varint};
-use base::key::head;
+use base::key::{head, pack_trailer};
 use base::limits::KEY_BYTES_MAX;
+use base::{InternalKey, SeqNo, ValueKind};
 use std::cmp::Ordering;
 
 /// Encodes one index block.
@@ -247,21 +247,32 @@ impl Index {
     /// The first block whose separator is at or after `target`; [`len`](Self::len) if there is none.
     #[inline]
     pub(crate) fn find(&self, target: InternalKey<'_>) -> usize {
-        if !bytes::starts_with(target.user_key, &self.common) {
-            return if target.user_key < &self.common[..] { 0 } else { self.len() };
+        self.find_packed(target.user_key, target.trailer())
+    }
+
+    /// As [`find`](Self::find), for the first version of `user_key` that a read at `snapshot` may see.
+    #[inline]
+    pub(crate) fn find_version(&self, user_key: &[u8], snapshot: SeqNo) -> usize {
+        self.find_packed(user_key, pack_trailer(snapshot, ValueKind::MAX))
+    }
+
+    fn find_packed(&self, user_key: &[u8], trailer: u64) -> usize {
+        let (common, heads) = (&self.common[..], &self.heads[..]);
+        if !bytes::starts_with(user_key, common) {
+            return if user_key < common { 0 } else { self.len() };
         }
-        let wanted = head(target.user_key.get(self.common.len()..).unwrap_or_default());
-        let low = self.line.partition_point(&self.heads, wanted);
-        if self.heads.get(low) != Some(&wanted) {
+        let wanted = head(user_key.get(common.len()..).unwrap_or_default());
+        let low = self.line.partition_point(heads, wanted);
+        if heads.get(low) != Some(&wanted) {
             return low;
         }
         base::probe!("separators of an index tie");
-        self.break_tie(low, wanted, target)
+        self.break_tie(low, wanted, user_key, trailer)
     }
 
     /// Among the separators from `low` on whose head is `wanted`.
-    fn break_tie(&self, low: usize, wanted: u64, target: InternalKey<'_>) -> usize {
-        let trailer = target.trailer();
+    #[inline(never)]
+    fn break_tie(&self, low: usize, wanted: u64, user_key: &[u8], trailer: u64) -> usize {
         let tied = self.heads.get(low..).unwrap_or_default();
         // Gallop: ties are few, unless keys part late.
         let mut reach = 1;
@@ -273,7 +284,7 @@ impl Index {
         while low < high {
             let middle = low + (high - low) / 2;
             let before = self.separator(middle).is_some_and(|(key, found)| {
-                key.cmp(target.user_key).then(trailer.cmp(&found)) == Ordering::Less
+                key.cmp(user_key).then(trailer.cmp(&found)) == Ordering::Less
             });
             if before {
                 low = middle + 1;
@@ -330,7 +341,6 @@ pub(crate) fn shortest_separator(last: &[u8], next: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::{SeqNo, ValueKind};
     use proptest::prelude::*;
 
     proptest! {

@@ -31,6 +31,7 @@
 pub mod bench;
 mod block;
 mod cache;
+mod digits;
 mod envelope;
 mod filter;
 mod footer;

@@ -3,7 +3,7 @@
 //! Open reads the footer, the properties and the range tombstones, usually with one system call. The
 //! index and the filter are read at first use and then stay in memory.
 
-use crate::block::{Block, Found};
+use crate::block::Block;
 use crate::cache::{BlockCache, BlockKey, Slots};
 use crate::envelope::{Handle, Opener};
 use crate::filter::{Aligned, Filter};
@@ -14,8 +14,9 @@ use crate::{CacheHint, Properties, TableUsage, tombstones};
 use base::buffer::{Buffer, Pool};
 use base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use base::sync::leaf::Lent;
-use base::{Error, Fragments, InternalKey, IoContext, Result, SeqNo, Slice, ValueKind};
+use base::{Error, Fragments, IoContext, Result, SeqNo, Slice, ValueKind};
 use parking_lot::Mutex;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use vfs::RandomAccessFile;
@@ -40,10 +41,9 @@ pub struct Entry {
 
 impl Entry {
     #[inline]
-    fn shared(block: Block<&Buffer>, found: Found) -> Entry {
-        let (start, len) = (found.raw.value, found.raw.end - found.raw.value);
-        let value = Slice::from_shared(block.data(), start, len).unwrap_or_default();
-        Entry { seq: found.seq, kind: found.kind, value }
+    fn shared(buffer: &Buffer, seq: SeqNo, kind: ValueKind, value: Range<usize>) -> Entry {
+        let value = Slice::from_shared(buffer, value.start, value.len()).unwrap_or_default();
+        Entry { seq, kind, value }
     }
 }
 
@@ -226,8 +226,8 @@ impl TableReader {
         snapshot: SeqNo,
         f: impl FnOnce(SeqNo, ValueKind, &[u8]) -> R,
     ) -> Result<Option<R>> {
-        self.locate(hash, user_key, snapshot, |block, found| {
-            f(found.seq, found.kind, block.value(&found.raw))
+        self.locate(hash, user_key, snapshot, |buffer, seq, kind, value| {
+            f(seq, kind, buffer.get(value).unwrap_or_default())
         })
     }
 
@@ -242,7 +242,7 @@ impl TableReader {
     #[inline]
     pub fn find_block(&self, user_key: &[u8], snapshot: SeqNo) -> Result<BlockRef> {
         let Indexed { index, slots } = self.indexed()?;
-        let number = index.find(InternalKey::seek_at(user_key, snapshot));
+        let number = index.find_version(user_key, snapshot);
         if let Some(lent) = slots.get(number)
             && let Some(buffer) = &*lent
         {
@@ -272,59 +272,92 @@ impl TableReader {
     ) -> Result<Option<Entry>> {
         match at.block() {
             Some(block) if self.sequence.is_none_or(|seq| seq <= snapshot) => {
-                self.look(block, at.number, hash, user_key, snapshot, Entry::shared)
+                self.look(block.data(), at.number, hash, user_key, snapshot, Entry::shared)
             }
             _ => Ok(None),
         }
     }
 
-    #[inline]
+    // Not inlined: in the loop of a caller over several tables, what is computed from the key alone would be kept for all
+    // of them, in memory, for want of registers.
+    #[inline(never)]
     fn locate<R>(
         &self,
         hash: u64,
         user_key: &[u8],
         snapshot: SeqNo,
-        take: impl FnOnce(Block<&Buffer>, Found) -> R,
+        take: impl FnOnce(&Buffer, SeqNo, ValueKind, Range<usize>) -> R,
     ) -> Result<Option<R>> {
         if !self.may_contain(hash) || self.sequence.is_some_and(|seq| seq > snapshot) {
             return Ok(None);
         }
         let Indexed { index, slots } = self.indexed()?;
-        let number = index.find(InternalKey::seek_at(user_key, snapshot));
+        let number = index.find_version(user_key, snapshot);
         if let Some(lent) = slots.get(number)
             && let Some(buffer) = &*lent
         {
             self.cache.count(true);
             buffer.mark();
-            return self.look(Block::lent(buffer), number, hash, user_key, snapshot, take);
+            return self.look(buffer, number, hash, user_key, snapshot, take);
         }
-        let Some(handle) = index.handle(number) else { return Ok(None) };
-        let block = self.load_block(number, handle, CacheHint::Fill)?;
-        self.look(Block::lent(block.data()), number, hash, user_key, snapshot, take)
+        let Some(block) = self.loaded_block(number)? else { return Ok(None) };
+        self.look_again(block.data(), number, hash, user_key, snapshot, take)
+    }
+
+    /// Block `number`, which is not in memory; `None` if there is no such block.
+    #[cold]
+    fn loaded_block(&self, number: usize) -> Result<Option<Block>> {
+        let handle = self.index()?.handle(number);
+        handle.map(|handle| self.load_block(number, handle, CacheHint::Fill)).transpose()
     }
 
     /// Searches one block.
-    #[inline]
+    #[inline(always)]
     fn look<R>(
         &self,
-        block: Block<&Buffer>,
+        buffer: &Buffer,
         number: usize,
         hash: u64,
         user_key: &[u8],
         snapshot: SeqNo,
-        take: impl FnOnce(Block<&Buffer>, Found) -> R,
+        take: impl FnOnce(&Buffer, SeqNo, ValueKind, Range<usize>) -> R,
     ) -> Result<Option<R>> {
-        match block.get(hash, user_key, snapshot) {
-            Some(Some(found)) => {
-                let seq = self.sequence.unwrap_or(found.seq);
-                Ok(Some(take(block, Found { seq, ..found })))
+        match Block::lent(buffer).newest(hash, user_key) {
+            Some(Some(raw)) if raw.seq <= snapshot => {
+                let seq = self.sequence.unwrap_or(raw.seq);
+                Ok(Some(take(buffer, seq, raw.kind, raw.value..raw.end)))
             }
-            Some(None) => {
-                if self.filter.get().is_some_and(Option::is_some) {
-                    base::probe!("filter let an absent key through");
-                }
-                Ok(None)
+            Some(None) => Ok(self.absent()),
+            _ => self.look_again(buffer, number, hash, user_key, snapshot, take),
+        }
+    }
+
+    /// No visible version of a key is in the block that would hold it.
+    #[inline]
+    fn absent<R>(&self) -> Option<R> {
+        if self.filter.get().is_some_and(Option::is_some) {
+            base::probe!("filter let an absent key through");
+        }
+        None
+    }
+
+    /// As [`look`](Self::look), for all that is not usual: an older version is wanted, the block has no tags, or is broken.
+    #[cold]
+    fn look_again<R>(
+        &self,
+        buffer: &Buffer,
+        number: usize,
+        hash: u64,
+        user_key: &[u8],
+        snapshot: SeqNo,
+        take: impl FnOnce(&Buffer, SeqNo, ValueKind, Range<usize>) -> R,
+    ) -> Result<Option<R>> {
+        match Block::lent(buffer).get(hash, user_key, snapshot) {
+            Some(Some(raw)) => {
+                let seq = self.sequence.unwrap_or(raw.seq);
+                Ok(Some(take(buffer, seq, raw.kind, raw.value..raw.end)))
             }
+            Some(None) => Ok(self.absent()),
             None => Err(self.broken(self.index()?.handle(number).unwrap_or_default())),
         }
     }
@@ -395,7 +428,7 @@ impl TableReader {
         let Ok(index) = self.index() else {
             return 0;
         };
-        let number = index.find(InternalKey::before_all(user_key));
+        let number = index.find_version(user_key, SeqNo::MAX);
         index.handle(number).map_or(index.data_end(), |handle| handle.offset)
     }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod gets;
 mod machine;
 mod parts;
 
@@ -22,6 +23,7 @@ fn main() {
     machine::system_calls(&mut table);
     parts::put(&mut table);
     parts::reads(&mut table);
+    gets::gets(&mut table);
     parts::flush(&mut table);
     parts::compaction(&mut table);
 }

@@ -2,7 +2,7 @@
 
 #[path = "../../src/data.rs"]
 #[expect(dead_code, reason = "the guards need more of it")]
-mod data;
+pub(crate) mod data;
 
 use super::clock::{Table, Timed};
 use base::clock::SystemClock;

@@ -31,9 +31,9 @@ pub(crate) use builder::{BlockBuilder, common_prefix};
 pub(crate) use cursor::Cursor;
 pub(crate) use entry::Raw;
 
+use base::ValueKind;
 use base::buffer::{Buffer, BufferMut};
 use base::limits::{BLOCK_BYTES_MAX, KEY_BYTES_MAX};
-use base::{SeqNo, ValueKind};
 use std::borrow::Borrow;
 
 /// Bytes after the entries.
@@ -262,7 +262,7 @@ impl<B: Borrow<Buffer>> Block<B> {
     }
 
     /// Decodes entry `i`.
-    #[inline]
+    #[inline(always)]
     fn raw(&self, i: u32) -> Option<Raw> {
         entry::decode(self.data(), self.offset(i)?)
     }
@@ -283,12 +283,4 @@ impl<B: Borrow<Buffer>> Block<B> {
 /// Bytes of tags and offsets.
 fn arrays_len(len: u32, tagged: bool, narrow: bool) -> Option<usize> {
     (len as usize).checked_mul(usize::from(tagged) + if narrow { 2 } else { 4 })
-}
-
-/// What a point lookup in one block found.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Found {
-    pub(crate) seq: SeqNo,
-    pub(crate) kind: ValueKind,
-    pub(crate) raw: Raw,
 }

@@ -1,7 +1,7 @@
 //! Finding entries in a block: by order, and by the tag of a key.
 
 use super::builder::common_prefix;
-use super::{Block, Found, Raw, tag_of};
+use super::{Block, Raw, tag_of};
 use base::buffer::Buffer;
 use base::{InternalKey, SeqNo, bytes};
 use std::borrow::Borrow;
@@ -59,8 +59,7 @@ impl<B: Borrow<Buffer>> Block<B> {
 
     /// The newest version of `user_key` at or below `snapshot` in this block. The outer `None` means
     /// that the block is broken.
-    #[inline]
-    pub(crate) fn get(&self, hash: u64, user_key: &[u8], snapshot: SeqNo) -> Option<Option<Found>> {
+    pub(crate) fn get(&self, hash: u64, user_key: &[u8], snapshot: SeqNo) -> Option<Option<Raw>> {
         if !self.is_tagged() {
             return self.get_by_order(user_key, snapshot);
         }
@@ -68,6 +67,16 @@ impl<B: Borrow<Buffer>> Block<B> {
             Some((i, raw)) => self.visible_version(i, raw, user_key, snapshot),
             None => Some(None),
         }
+    }
+
+    /// The newest version of `user_key` in this block. The outer `None` means that the block is broken, or has no tags: then
+    /// [`get`](Self::get) tells.
+    #[inline(always)]
+    pub(crate) fn newest(&self, hash: u64, user_key: &[u8]) -> Option<Option<Raw>> {
+        if !self.is_tagged() {
+            return None;
+        }
+        Some(self.find_first(hash, user_key)?.map(|(_, raw)| raw))
     }
 
     /// [`lower_bound`](Self::lower_bound), faster if the block has the very key: one cache miss then
@@ -84,21 +93,21 @@ impl<B: Borrow<Buffer>> Block<B> {
     }
 
     /// The first version of `user_key` in this block, which has tags.
-    #[inline]
+    #[inline(always)]
     fn find_first(&self, hash: u64, user_key: &[u8]) -> Option<Option<(u32, Raw)>> {
         let wanted = u64::from(tag_of(hash)) * LOW_BITS;
-        let len = self.len() as usize;
-        for first in (0..len).step_by(8) {
-            // What lies behind the tags makes the load safe; what is not a tag is cut off below.
-            let word = u64::from_le_bytes(*self.data().get(first..)?.first_chunk::<8>()?);
-            let diff = word ^ wanted;
+        let len = self.len();
+        // What lies behind the tags fills the last word; what is not a tag is passed over below.
+        let words = self.data().as_chunks::<8>().0.get(..len.div_ceil(8) as usize)?;
+        for (first, word) in (0..).step_by(8).zip(words) {
+            let diff = u64::from_le_bytes(*word) ^ wanted;
             let mut hits = diff.wrapping_sub(LOW_BITS) & !diff & HIGH_BITS;
-            if len - first < 8 {
-                hits &= (1 << (8 * (len - first))) - 1;
-            }
             while hits != 0 {
-                let i = first as u32 + hits.trailing_zeros() / 8;
+                let i = first + hits.trailing_zeros() / 8;
                 hits &= hits - 1;
+                if i >= len {
+                    break;
+                }
                 let raw = self.raw(i)?;
                 if self.has_key(i, &raw, user_key)? || base::planted::is(25) {
                     return Some(Some((i, raw)));
@@ -110,7 +119,7 @@ impl<B: Borrow<Buffer>> Block<B> {
     }
 
     /// True if entry `i` has this user key.
-    #[inline]
+    #[inline(always)]
     fn has_key(&self, i: u32, raw: &Raw, user_key: &[u8]) -> Option<bool> {
         if raw.shared + (raw.value - raw.suffix) != user_key.len() {
             return Some(false);
@@ -134,7 +143,7 @@ impl<B: Borrow<Buffer>> Block<B> {
         mut raw: Raw,
         user_key: &[u8],
         snapshot: SeqNo,
-    ) -> Option<Option<Found>> {
+    ) -> Option<Option<Raw>> {
         let first = i;
         while raw.seq > snapshot {
             i += 1;
@@ -148,18 +157,18 @@ impl<B: Borrow<Buffer>> Block<B> {
             }
             raw = self.raw(i)?;
         }
-        Some(Some(Found { seq: raw.seq, kind: raw.kind, raw }))
+        Some(Some(raw))
     }
 
     /// [`get`](Self::get) by binary search.
-    fn get_by_order(&self, user_key: &[u8], snapshot: SeqNo) -> Option<Option<Found>> {
+    fn get_by_order(&self, user_key: &[u8], snapshot: SeqNo) -> Option<Option<Raw>> {
         let i = self.lower_bound(InternalKey::seek_at(user_key, snapshot))?;
         if i == self.len() {
             return Some(None);
         }
         let raw = self.raw(i)?;
         let hit = self.has_key(i, &raw, user_key)?;
-        Some(hit.then_some(Found { seq: raw.seq, kind: raw.kind, raw }))
+        Some(hit.then_some(raw))
     }
 }
 
