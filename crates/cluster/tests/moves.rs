@@ -214,6 +214,7 @@ fn jobs_outlive_the_restart_of_everybody() {
         store.stop_node(node).unwrap();
         check(&store);
         store.start_node(node).unwrap();
+        store.wait_serving(node, PATIENCE).unwrap();
     }
     // All of them at once, and what drives the job.
     store.close().unwrap();
@@ -254,13 +255,14 @@ fn a_node_that_is_lost_is_replaced_from_the_other_owners() {
 #[test]
 fn a_node_that_does_not_answer_is_given_up_by_itself() {
     let dir = tempfile::tempdir().unwrap();
+    // Sooner than by default, but not so soon that others look dead on a machine that is busy.
     let eager = Config {
-        probe_period_micros: 200_000,
-        probe_timeout_micros: 90_000,
-        suspicion_periods: 2,
+        probe_period_micros: 1_000_000,
+        probe_timeout_micros: 400_000,
+        suspicion_periods: 3,
         ..Config::default()
     };
-    let builder = builder(5).failure_detection(eager).give_up_after_micros(Some(500_000));
+    let builder = builder(5).failure_detection(eager).give_up_after_micros(Some(2_000_000));
     let store = builder.open(dir.path()).unwrap();
     fill(&store);
     let lost = NodeId(5);

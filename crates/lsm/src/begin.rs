@@ -129,7 +129,15 @@ impl Engine {
         };
         let Some(&num) = unused.iter().find(is_usual) else { return Ok(()) };
         let (removed, next_lsn) = (vec![num], Some(next.0));
-        let edit = VersionEdit { segments_removed: removed, next_lsn, ..VersionEdit::default() };
+        // The manifest may list no segment then, and tables that a crash left behind are still there: with the numbers of a database that
+        // lost the edits that name them, if it did not know of these numbers.
+        let next_file = Some(FileNum(self.next_file.load(Ordering::Relaxed)));
+        let edit = VersionEdit {
+            segments_removed: removed,
+            next_lsn,
+            next_file,
+            ..VersionEdit::default()
+        };
         self.apply_edit(&edit, |_| {})?;
         base::probe!("unused segment becomes the first");
         self.segments.reuse(num);

@@ -86,10 +86,10 @@ impl Segments {
         current + replayed
     }
 
-    /// Makes the memory of segments ready, if the log is being written to. Slow: in the background.
+    /// Makes the memory of segments ready, if the log is being written to, much at a time. Slow: in the background.
     pub(crate) fn prefault(&self) {
         let Some(log) = self.log.get() else { return };
-        if self.bytes() >= PREFAULT_AT {
+        if self.bytes() >= PREFAULT_AT && log.fills_fast() {
             log.prefault();
         }
     }

@@ -79,7 +79,12 @@ pub struct Log {
     end: AtomicU64,
     /// Everything below is durable. Stored by the leader alone.
     synced: AtomicU64,
+    /// Bytes that the last sync was for. Only a hint.
+    stretch: AtomicU64,
 }
+
+/// A log with so many bytes between two syncs is filled fast.
+const FAST_BYTES: u64 = 256 << 10;
 
 impl Log {
     /// Starts a log in segment `first`, and writes its header and link, unsynced.
@@ -111,6 +116,7 @@ impl Log {
             writer: Mutex::new(writer),
             turn: Mutex::default(),
             synced: AtomicU64::new(synced),
+            stretch: AtomicU64::new(0),
         })
     }
 
@@ -183,9 +189,17 @@ impl Log {
         self.writer.lock().file_bytes()
     }
 
+    /// True if many bytes are appended between two syncs.
+    #[must_use]
+    pub fn fills_fast(&self) -> bool {
+        let waiting = self.end().0.saturating_sub(self.synced().0);
+        self.stretch.load(Ordering::Relaxed).max(waiting) >= FAST_BYTES
+    }
+
     /// Has the system make the memory of the current segment and of the spare ready, once for each, so that appends do not
     /// wait for it: as long as a segment takes to be filled with zeros. For a thread that nobody waits for, and for a log that
-    /// is written to.
+    /// [fills fast](Log::fills_fast): memory that is made ready comes in large pieces, and a sync writes a piece as a whole, 128 KiB for
+    /// a record.
     pub fn prefault(&self) {
         let files = self.writer.lock().take_unfaulted();
         files.iter().for_each(|file| file.prefault());

@@ -275,6 +275,18 @@ impl Cluster {
         builder::start(&self.shared, node)
     }
 
+    /// Waits until a node that was started serves: before the next one is stopped, when all are to be started anew one by one. A node whose disk was
+    /// lost takes writes then, and is read later ([`Node::incomplete`](crate::node::Node::incomplete)).
+    ///
+    /// # Errors
+    /// [`Error::NodeIsDown`] if it does not run; [`Failure::Timeout`](crate::transport::Failure::Timeout) if it does not serve after
+    /// `timeout_micros`, for instance because a majority of the members cannot be reached; [`Error::UnknownNode`].
+    pub fn wait_serving(&self, node: NodeId, timeout_micros: u64) -> Result<(), Error> {
+        let running = self.shared.nodes.lock().get(&node).cloned();
+        let running = running.ok_or_else(|| self.shared.is_down(Some(node)))?;
+        Ok(running.when_ready_within(timeout_micros).wait()?)
+    }
+
     /// Waits until all hints that running nodes keep now are handed over.
     ///
     /// # Errors

@@ -251,7 +251,9 @@ mod tests {
         let options = Options::default()
             .memtable_size_bytes(4 << 20)
             .log_segment_bytes(4 << 20)
-            .disk_reserve_bytes(0);
+            .disk_reserve_bytes(0)
+            // Memtables are to stay where they are, however long the writes take.
+            .idle_compaction(None);
         let builder = Cluster::builder().nodes(2).replication(1).partitions(16).options(options);
         let builder = builder.rebalance_by_itself(false).bytes_per_second(0);
         let store = builder.timeout_micros(60_000_000).open(dir.path()).expect("a new cluster");

@@ -315,7 +315,12 @@ impl Node {
 
     /// Ends when the node serves, or is stopped; after an hour in any case.
     pub fn when_ready(self: &Arc<Self>) -> Pending<()> {
-        let (teller, pending) = pending(READY_MICROS);
+        self.when_ready_within(READY_MICROS)
+    }
+
+    /// [`when_ready`](Self::when_ready), for so long at most.
+    pub(crate) fn when_ready_within(&self, timeout_micros: u64) -> Pending<()> {
+        let (teller, pending) = pending(timeout_micros);
         let mut waiting = self.ready.lock();
         match self.is_ready() {
             true => teller.tell(()),

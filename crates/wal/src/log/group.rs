@@ -211,7 +211,8 @@ impl Log {
                 synced?;
             }
         }
-        self.synced.store(target, Ordering::Release);
+        let before = self.synced.swap(target, Ordering::AcqRel);
+        self.stretch.store(target.saturating_sub(before), Ordering::Relaxed);
         Ok(())
     }
 }
