@@ -2,6 +2,8 @@
 //!
 //! The only module of the crate with unsafe code. The mapping is never seen as a slice, neither here
 //! nor outside: bytes enter it by one checked copy under a lock, and leave it by the page cache.
+//! Behind the furthest store, and only there, a byte of a page may be stored over itself
+//! ([`reach`](MappedFile::reach)).
 #![expect(unsafe_code, reason = "a store into a memory mapping needs a raw pointer")]
 
 use std::fs::File;
@@ -21,7 +23,7 @@ use parking_lot::Mutex;
 pub(crate) struct MappedFile {
     map: MmapRaw,
     /// Held during each store: callers promise disjoint ranges, but a broken promise must not
-    /// become a data race. About 15 ns when nobody else stores. Holds the end of the furthest store.
+    /// become a data race. About 15 ns when nobody else stores. Holds the end of the furthest store, or write announced.
     storing: Mutex<usize>,
     /// Pages before this were let go of by [`leave`](MappedFile::leave).
     left: AtomicUsize,
@@ -90,28 +92,43 @@ impl MappedFile {
     }
 
     /// Makes pages behind the furthest store dirty, so that the sync that follows writes them, too, as they are. A block that is
-    /// written for the first time has the file system note that in its journal, and the sync waits for that as well: 290 us instead of
-    /// 140 (ext4, `fillsync@8` of `benches/peers`). With this it is one sync in [`REACH_BYTES`] of small records that waits,
-    /// not one in each page. Does nothing where much was stored since the last call.
+    /// written for the first time has the file system note that in its journal, and the sync waits for that as well (ext4: about
+    /// twice the time of a sync, `fillsync@8` of `benches/peers`). With this it is one sync in [`REACH_BYTES`] of small records
+    /// that waits, not one in each page. Does nothing where much was stored since the last call.
     pub(crate) fn reach(&self) {
-        let furthest = self.storing.lock();
-        let (end, reached) = (*furthest, self.reached.load(Ordering::Relaxed));
-        if end <= reached {
+        let end = *self.storing.lock();
+        let reached = self.reached.fetch_max(end, Ordering::Relaxed);
+        if end <= reached || end - reached > REACH_BYTES {
             return;
         }
-        let to = match end - reached <= REACH_BYTES {
-            true => ((end + REACH_BYTES) / PAGE_BYTES * PAGE_BYTES).min(self.map.len()),
-            false => end,
-        };
-        self.reached.store(to, Ordering::Relaxed);
+        let to = ((end + REACH_BYTES) / PAGE_BYTES * PAGE_BYTES).min(self.map.len());
+        self.reached.fetch_max(to, Ordering::Relaxed);
         for at in (end..to).step_by(PAGE_BYTES) {
-            // SAFETY: `at` is below `map.len()`, bytes have no alignment, and `storing` is held, so that nothing else touches the
-            // mapped memory. What is stored is what was there. Volatile: or the pair would be optimised away.
-            unsafe {
-                let byte = self.map.as_mut_ptr().add(at);
-                byte.write_volatile(byte.read_volatile());
-            }
+            self.touch(at);
         }
+    }
+
+    /// Stores the byte at `at` over itself, unless a store or an announced write has come so far: it has the page dirty by itself,
+    /// and this byte may be one that it is about to change.
+    fn touch(&self, at: usize) {
+        let furthest = self.storing.lock();
+        if at < *furthest || at >= self.map.len() {
+            return;
+        }
+        // SAFETY: `at` is below `map.len()` and bytes have no alignment. `storing` is held, and no write by a system call that
+        // was announced reaches `at`, so that nothing else changes this byte between the two. Volatile: or the pair would be
+        // optimised away.
+        unsafe {
+            let byte = self.map.as_mut_ptr().add(at);
+            byte.write_volatile(byte.read_volatile());
+        }
+    }
+
+    /// To be called before bytes up to `end` are written by system calls, beside the mapping: from here on nothing before `end`
+    /// is touched by [`reach`](MappedFile::reach), which would put back what it read before the write.
+    pub(crate) fn announce(&self, end: usize) {
+        let mut furthest = self.storing.lock();
+        *furthest = end.max(*furthest);
     }
 
     /// Copies `bytes` to `offset`; `InvalidInput` if the range leaves the mapping.
@@ -126,8 +143,8 @@ impl MappedFile {
         // - source: a live slice of `bytes.len()` bytes; it cannot overlap the target, since no reference
         //   into the mapping is ever made, and `MmapRaw` is owned by this value alone;
         // - alignment: bytes have none;
-        // - races: `storing` is held, and `store` is the only access to the mapped memory in this
-        //   program; reads of the file go through the kernel.
+        // - races: `storing` is held, as it is by `touch`, the only other access to the mapped memory in
+        //   this program; reads of the file go through the kernel.
         unsafe {
             ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(offset), bytes.len())
         };

@@ -287,11 +287,12 @@ const FAULTS_BYTES: usize = 64 << 10;
 impl SegmentFile for StdMappedSegment {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         check_range(offset, bytes.len(), self.len)?;
+        let start = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         if bytes.len() >= FAULTS_BYTES && !self.prefaulted.load(Ordering::Relaxed) {
+            self.segment.announce(start + bytes.len());
             return sys::write_all_at(&self.file, bytes, offset);
         }
-        let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        self.segment.store(offset, bytes)
+        self.segment.store(start, bytes)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vfs::{FaultFs, MemFs, StdFs, suite};
 
@@ -75,4 +76,47 @@ fn segments_are_mapped_on_common_file_systems() {
             .contains("MappedFile")
     );
     println!("mapped: {is_mapped}");
+}
+
+/// A sync dirties pages behind the last record; a large write may be on its way into them.
+#[test]
+fn a_sync_changes_nothing_of_a_large_write_beside_it() {
+    use vfs::Fs;
+    const SMALL: usize = 100;
+    const LARGE: usize = 64 << 10;
+    const PAIRS: usize = 1_000;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (fs, path) = (StdFs::new(), dir.path().join("segment"));
+    let segment = fs.create_segment(&path, (PAIRS * (SMALL + LARGE)) as u64).expect("a segment");
+    // Two threads that spin until both are there, so that they go on within the time of a page.
+    let arrived = AtomicUsize::new(0);
+    let meet = |times: usize| {
+        arrived.fetch_add(1, Ordering::SeqCst);
+        while arrived.load(Ordering::SeqCst) < 2 * times {
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for pair in 0..PAIRS {
+                meet(2 * pair + 1);
+                segment.sync().expect("a sync");
+                meet(2 * pair + 2);
+            }
+        });
+        for pair in 0..PAIRS {
+            let at = pair * (SMALL + LARGE);
+            segment.write_at(at as u64, &[1; SMALL]).expect("a small write");
+            meet(2 * pair + 1);
+            (0..pair % 64 * 20).for_each(|_| std::hint::spin_loop());
+            segment.write_at((at + SMALL) as u64, &[2; LARGE]).expect("a large write");
+            meet(2 * pair + 2);
+        }
+    });
+    drop(segment);
+    let bytes = std::fs::read(&path).expect("the file");
+    for (pair, bytes) in bytes.chunks(SMALL + LARGE).enumerate() {
+        let wrong = (0..bytes.len()).find(|&at| bytes[at] != if at < SMALL { 1 } else { 2 });
+        assert_eq!(wrong, None, "pair {pair}");
+    }
 }

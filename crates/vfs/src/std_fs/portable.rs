@@ -19,6 +19,10 @@ impl Mapping {
         match *self {}
     }
 
+    pub(super) fn announce(&self, _end: usize) {
+        match *self {}
+    }
+
     pub(super) fn prefault(&self) {
         match *self {}
     }
