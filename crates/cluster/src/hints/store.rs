@@ -3,13 +3,15 @@
 //! ```text
 //! `_hints`
 //! key     target u64 BE, keyspace u32 BE, partition u32 BE, then the user's key
-//! value   record, then dots that lie here since an earlier version (none today), then the number of the hint varint
+//! value   record, then the number of the hint varint, 0 if it has no dots
 //!
 //! `_hint_dots`, one for each write that is in the record of a hint
-//! key     target u64 BE, keyspace u32 BE, partition u32 BE, number of the hint u64 BE, actor u64 BE, counter u64 BE
+//! key     number of the hint, actor, counter; each: how many bytes u8, then so many, big endian, the first not 0
 //! value   nothing
 //! ```
 //!
+//! No hint of a node has the number of another one, whoever it is for, so a dot needs no more than that: some ten bytes. Keys sort as their
+//! numbers do, and no number begins with another one: the dots of a hint are those behind the bytes of its number.
 //! So a write to a key that was hinted before reads and writes its record and one dot, however many writes there were.
 //! Invariant: a dot is there only together with its hint; `State`'s lock is held by whoever changes either.
 
@@ -23,13 +25,14 @@ use crate::record::{Mode, Record};
 use crate::transport::Failure;
 use base::sync::Mutex;
 use base::{KeyspaceId, Slice};
-use lsm::{Durability, Keyspace, KeyspaceOptions};
+use lsm::{Durability, Keyspace, KeyspaceOptions, Range};
 use ring::{NodeId, Partition};
 use std::collections::{BTreeMap, BTreeSet};
 
 const KEYSPACE: &str = "_hints";
 const DOTS: &str = "_hint_dots";
 const PREFIX_LEN: usize = 16;
+const DOT_KEY_LEN_MAX: usize = 3 * (1 + size_of::<u64>());
 /// Hints that are handed over together, and about how many bytes one request has.
 const BATCH_MAX: usize = 64;
 pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -40,25 +43,21 @@ const RETRY_AFTER_MICROS: u64 = 1_000_000;
 #[derive(Debug, Clone, Default)]
 struct Value {
     record: Record,
-    dots: Vec<Dot>,
-    /// Under which its other dots lie; 0 if it has none of these.
+    /// Under which its dots lie; 0 if it has none.
     number: u64,
 }
 
 impl Value {
     fn encode(&self) -> Vec<u8> {
         let mut out = self.record.to_bytes();
-        self.dots.put(&mut out);
         self.number.put(&mut out);
         out
     }
 
     fn decode(bytes: &[u8]) -> Result<Value, DecodeError> {
         let mut input = Input::new(bytes);
-        let (record, dots) = (Record::take(&mut input)?, Vec::take(&mut input)?);
-        let number = if input.rest() == 0 { 0 } else { u64::take(&mut input)? };
-        input.end()?;
-        Ok(Value { record, dots, number })
+        let value = Value { record: Record::take(&mut input)?, number: u64::take(&mut input)? };
+        input.end().map(|()| value)
     }
 }
 
@@ -137,17 +136,29 @@ impl Hints {
         let keyspace = db.keyspace(KEYSPACE, KeyspaceOptions::default())?;
         let dots = db.keyspace(DOTS, KeyspaceOptions::default())?;
         let mut state = State::default();
+        let mut numbers: BTreeMap<u64, NodeId> = BTreeMap::new();
         for pair in keyspace.iter() {
             let (key, value) = pair?;
-            state.count(&key, value.len());
-            state.given = state.given.max(Value::decode(&value).map_or(0, |value| value.number));
+            let Some((target, ..)) = split(&key) else { continue };
+            state.count(target, key.len() + value.len());
+            let number = Value::decode(&value).map_or(0, |value| value.number);
+            state.given = state.given.max(number);
+            numbers.insert(number, target);
         }
+        let mut left_over = db.batch();
         for pair in dots.iter() {
-            let (key, value) = pair?;
-            state.count(&key, value.len());
-            // Also of a hint that could not be read and was dropped: its number is not given again.
-            state.given = state.given.max(dot_of(&key).map_or(0, |(number, _)| number));
+            let (key, _) = pair?;
+            let number = dot_of(&key).map_or(0, |(number, _)| number);
+            match numbers.get(&number) {
+                Some(target) if number > 0 => state.count(*target, key.len()),
+                // Of a hint that could not be read. Its number is not given again: if this delete is lost, they are not those of another.
+                _ => {
+                    state.given = state.given.max(number);
+                    left_over.delete_in(&dots, &key);
+                }
+            }
         }
+        left_over.commit_with(Durability::Buffered)?;
         Ok(Hints { keyspace, dots, bytes_max, state: Mutex::new(state) })
     }
 
@@ -193,7 +204,7 @@ impl Hints {
                     given += 1;
                     value.number = given;
                 }
-                dots.insert(dot_key(&key, value.number, dot));
+                dots.insert(dot_key(value.number, dot));
             }
         }
         let full = Failure::Overloaded { retry_after_micros: RETRY_AFTER_MICROS };
@@ -237,7 +248,7 @@ impl Hints {
                 drop(self.keyspace.delete(&key));
                 continue;
             };
-            let Ok(dots) = self.dots_of(&key, &value) else {
+            let Ok(dots) = self.dots_of(&value) else {
                 at.missed = true;
                 break;
             };
@@ -259,46 +270,42 @@ impl Hints {
         batch
     }
 
-    /// The dots of what is kept for owners of a partition, whoever they are.
+    /// The dots of what is kept for owners of a partition, whoever they are, at one moment: a hint that goes from one owner's to another's
+    /// is in it.
     ///
     /// # Errors
     /// Those of the database.
     pub(crate) fn dots_for(
         &self,
+        replica: &Replica,
         keyspace: KeyspaceId,
         partition: Partition,
     ) -> Result<Context, Failure> {
+        let (targets, now) = {
+            let state = self.state.lock();
+            let targets: Vec<NodeId> = state.targets.keys().copied().collect();
+            (targets, replica.db().snapshot())
+        };
+        let (hints, kept) = (now.keyspace(&self.keyspace), now.keyspace(&self.dots));
         let mut dots = Context::new();
-        for target in self.targets() {
+        for target in targets {
             let start = key_of(target, keyspace, partition, b"");
             let end = key_of(target, keyspace, Partition(partition.0 + 1), b"");
-            for pair in self.keyspace.range(&start[..]..&end[..]) {
+            for pair in hints.range(start..end) {
                 let (_, value) = pair.map_err(|error| failure_of(&error))?;
                 let Ok(value) = Value::decode(&value) else { continue };
                 let versions = value.record.versions().iter().map(|version| version.dot);
-                versions.chain(value.dots).for_each(|dot| dots.insert(dot));
-            }
-            for pair in self.dots.range(start..end) {
-                let (key, _) = pair.map_err(|error| failure_of(&error))?;
-                dot_of(&key).into_iter().for_each(|(_, dot)| dots.insert(dot));
+                versions.for_each(|dot| dots.insert(dot));
+                let all = dots_of(&value, |number| kept.prefix(number))?;
+                all.into_iter().for_each(|dot| dots.insert(dot));
             }
         }
         Ok(dots)
     }
 
-    /// The dots of what is kept under a key.
-    fn dots_of(&self, key: &[u8], value: &Value) -> Result<Vec<Dot>, Failure> {
-        let mut dots = value.dots.clone();
-        if value.number == 0 {
-            return Ok(dots);
-        }
-        let start = number_key(key, value.number);
-        let end = number_key(key, value.number + 1);
-        for pair in self.dots.range(start..end) {
-            let (key, _) = pair.map_err(|error| failure_of(&error))?;
-            dots.extend(dot_of(&key).map(|(_, dot)| dot));
-        }
-        Ok(dots)
+    /// The dots of what is kept in a hint now.
+    fn dots_of(&self, value: &Value) -> Result<Vec<Dot>, Failure> {
+        dots_of(value, |number| self.dots.prefix(number))
     }
 
     /// What is left of this pass through the hints of `target` is left for the next one: other owners come first.
@@ -330,11 +337,11 @@ impl Hints {
             }
             let Ok(value) = Value::decode(&kept.stored) else { continue };
             // One that came since, of a write that changed nothing, was not handed over.
-            if self.dots_of(&kept.key, &value).is_ok_and(|dots| dots == kept.dots) {
+            if self.dots_of(&value).is_ok_and(|dots| dots == kept.dots) {
                 gone.delete_in(&self.keyspace, &kept.key);
                 bytes += (kept.key.len() + kept.stored.len()) as u64;
-                for dot in &kept.dots[value.dots.len()..] {
-                    let key = dot_key(&kept.key, value.number, *dot);
+                for dot in &kept.dots {
+                    let key = dot_key(value.number, *dot);
                     bytes += key.len() as u64;
                     gone.delete_in(&self.dots, key);
                 }
@@ -361,10 +368,8 @@ impl Hints {
 
 impl State {
     /// Counts what is stored for a target.
-    fn count(&mut self, key: &[u8], value_len: usize) {
-        if let Some((target, ..)) = split(key) {
-            self.targets.entry(target).or_default().bytes += (key.len() + value_len) as u64;
-        }
+    fn count(&mut self, target: NodeId, bytes: usize) {
+        self.targets.entry(target).or_default().bytes += bytes as u64;
     }
 
     /// A pass through the hints of `target` is over. It counts if all that it found were handed over.
@@ -409,22 +414,53 @@ fn end_of(target: NodeId) -> Vec<u8> {
     next.unwrap_or_else(|| vec![0xff; PREFIX_LEN + 1])
 }
 
-/// Where dots of the hint under `key` begin.
-fn number_key(key: &[u8], number: u64) -> Vec<u8> {
-    [&key[..PREFIX_LEN], &number.to_be_bytes()].concat()
+/// The dots of a hint, ascending: those that `kept` finds behind its number.
+fn dots_of(value: &Value, kept: impl FnOnce(Vec<u8>) -> Range) -> Result<Vec<Dot>, Failure> {
+    let mut dots = Vec::new();
+    if value.number == 0 {
+        return Ok(dots);
+    }
+    for pair in kept(number_key(value.number)) {
+        let (key, _) = pair.map_err(|error| failure_of(&error))?;
+        dots.extend(dot_of(&key).map(|(_, dot)| dot));
+    }
+    Ok(dots)
 }
 
-fn dot_key(key: &[u8], number: u64, dot: Dot) -> Vec<u8> {
-    let (actor, counter) = (dot.actor.0.to_be_bytes(), dot.counter.to_be_bytes());
-    [&number_key(key, number)[..], &actor, &counter].concat()
+/// What the keys of all dots of a hint begin with.
+fn number_key(number: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(DOT_KEY_LEN_MAX);
+    put_ordered(&mut key, number);
+    key
+}
+
+fn dot_key(number: u64, dot: Dot) -> Vec<u8> {
+    let mut key = number_key(number);
+    put_ordered(&mut key, dot.actor.0);
+    put_ordered(&mut key, dot.counter);
+    key
 }
 
 /// The number and the dot in a key of `_hint_dots`.
 fn dot_of(key: &[u8]) -> Option<(u64, Dot)> {
-    let fields: &[u8; 24] = key.get(PREFIX_LEN..)?.try_into().ok()?;
-    let (fields, _) = fields.as_chunks::<8>();
-    let [number, actor, counter] = [0, 1, 2].map(|at| u64::from_be_bytes(fields[at]));
-    Some((number, Dot::new(Actor(actor), counter)))
+    let (number, rest) = take_ordered(key)?;
+    let (actor, rest) = take_ordered(rest)?;
+    let (counter, rest) = take_ordered(rest)?;
+    rest.is_empty().then(|| (number, Dot::new(Actor(actor), counter)))
+}
+
+fn put_ordered(key: &mut Vec<u8>, number: u64) {
+    let bytes = number.to_be_bytes();
+    let zeros = number.leading_zeros() as usize / 8;
+    key.push((bytes.len() - zeros) as u8);
+    key.extend_from_slice(&bytes[zeros..]);
+}
+
+fn take_ordered(key: &[u8]) -> Option<(u64, &[u8])> {
+    let (len, rest) = key.split_first()?;
+    let (bytes, rest) = rest.split_at_checked(usize::from(*len))?;
+    let fits = bytes.len() <= size_of::<u64>() && bytes.first() != Some(&0);
+    fits.then(|| (bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)), rest))
 }
 
 fn split(key: &[u8]) -> Option<(NodeId, KeyspaceId, Partition)> {
@@ -437,4 +473,37 @@ fn split(key: &[u8]) -> Option<(NodeId, KeyspaceId, Partition)> {
         KeyspaceId(number(*keyspace)),
         Partition(number(*partition)),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn golden_keys() {
+        assert_eq!(dot_key(1, Dot::new(Actor(3), 1)), [1, 1, 1, 3, 1, 1]);
+        let long = dot_key(300, Dot::new(Actor(0x0102_0304_0506), u64::MAX));
+        let golden = [&[2, 1, 44, 6, 1, 2, 3, 4, 5, 6, 8][..], &[0xff; 8]].concat();
+        assert_eq!(long, golden);
+    }
+
+    proptest! {
+        #[test]
+        fn keys_of_dots_sort_as_they_do(
+            a in (1u64.., any::<u64>(), 1u64..), b in (1u64.., any::<u64>(), 1u64..), down in 0u32..60,
+        ) {
+            let at = |(n, actor, counter): (u64, u64, u64)| {
+                let (n, actor, counter) = (n >> down, actor >> down, (counter >> down).max(1));
+                (n, Dot::new(Actor(actor), counter))
+            };
+            let (a, b) = (at(a), at(b));
+            let (left, right) = (dot_key(a.0, a.1), dot_key(b.0, b.1));
+            prop_assert_eq!(left.cmp(&right), a.cmp(&b));
+            prop_assert!(left.len() <= DOT_KEY_LEN_MAX);
+            prop_assert_eq!(dot_of(&left), Some(a));
+            prop_assert_eq!(left.starts_with(&number_key(b.0)), a.0 == b.0);
+            prop_assert_eq!(dot_of(&left[..left.len() - 1]), None);
+        }
+    }
 }

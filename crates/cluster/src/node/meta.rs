@@ -21,7 +21,7 @@ use lsm::{Db, Durability, Error, Keyspace, KeyspaceOptions, Result, WriteBatch};
 use ring::{NodeId, Partition};
 
 const KEYSPACE: &str = "_meta";
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 fields! {
     /// Who the owner of a disk is.

@@ -215,7 +215,7 @@ impl Node {
             let hinted = match round {
                 0 => Context::new(),
                 _ if view.is_on_the_move(keyspace, partition) => return Err(Failure::NotReady),
-                _ => self.hints().dots_for(keyspace, partition)?,
+                _ => self.hints().dots_for(self.replica(), keyspace, partition)?,
             };
             if !view.is_owner(self.id(), keyspace, partition) {
                 let (seen, floor) = (Context::new(), Floor::default());
