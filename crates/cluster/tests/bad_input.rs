@@ -114,7 +114,7 @@ fn options_that_make_no_cluster_and_no_keyspace() {
     let store = builder(3).open(dir.path()).unwrap();
     for name in ["", "a b", "a/b", "é", "..", "name\0", &"x".repeat(65)] {
         let made = store.keyspace(name, KeyspaceOptions::new()).map(drop);
-        let error = refused(&store, made, "give 1 to 64 of A-Z a-z 0-9 _ -");
+        let error = refused(&store, made, "use 1 to 64 characters of A-Z a-z 0-9 _ -");
         assert!(matches!(error, Error::Options { .. }), "{error:?}");
     }
     store.keyspace("x".repeat(64), KeyspaceOptions::new()).unwrap();

@@ -83,7 +83,8 @@ fn requests_of_clients_have_a_bound_in_bytes_at_each_node() {
     let (mut taken, mut refused) = (0, Vec::new());
     for (n, put) in begun.into_iter().enumerate() {
         match put.wait().unwrap() {
-            Ok(_) => taken += 1,
+            // An owner may have had no room for it.
+            Ok(_) | Err(Error::Call(Failure::Unknown { .. })) => taken += 1,
             Err(Error::Call(failure)) if is_overloaded(&failure) => refused.push(n),
             Err(other) => panic!("key{n}: {other:?}"),
         }
@@ -91,10 +92,11 @@ fn requests_of_clients_have_a_bound_in_bytes_at_each_node() {
     assert!(taken > 0 && refused.len() > 100, "{taken} taken, {} refused", refused.len());
     for put in small {
         let ended = put.wait().unwrap();
-        assert!(
-            matches!(&ended, Ok(_) | Err(Error::Call(Failure::Overloaded { .. }))),
-            "{ended:?}"
+        let is_one = matches!(
+            &ended,
+            Ok(_) | Err(Error::Call(Failure::Overloaded { .. } | Failure::Unknown { .. }))
         );
+        assert!(is_one, "{ended:?}");
     }
     store.network().mend_all();
     idle(&store);
@@ -158,13 +160,18 @@ fn calls(store: &Cluster, to: NodeId, count: usize, request: &Request) -> Receiv
     receiver
 }
 
+/// A read of two long keys, some 60 KiB.
+fn large_read(store: &Cluster) -> Request {
+    let (keyspace, _) = store.view().unwrap().keyspaces().next().unwrap();
+    let keys = vec![vec![b'k'; 30 << 10].into(); 2];
+    Read { keyspace, wanted: Wanted::Whole, keys, of_start: 0 }.into()
+}
+
 #[test]
 fn what_is_under_way_to_a_node_has_a_bound_in_bytes_and_vital_messages_get_through() {
     let (_dir, store) = small(3, 1 << 20);
     slow_down(&store, NodeId(2), LATE_MICROS);
-    let (id, _) = store.view().unwrap().keyspaces().next().map(|(id, p)| (id, p.clone())).unwrap();
-    let keys = vec![vec![b'k'; 30 << 10].into(); 2];
-    let read = Request::from(Read { keyspace: id, wanted: Wanted::Whole, keys, of_start: 0 });
+    let read = large_read(&store);
     let ended = calls(&store, NodeId(2), 400, &read);
     let room = store.network().limits().room_for(cluster::transport::Class::Read);
     let under_way = store.network().bytes_in_flight(NodeId(1), NodeId(2));
@@ -190,9 +197,7 @@ fn what_is_under_way_to_a_node_has_a_bound_in_bytes_and_vital_messages_get_throu
 fn an_inbox_has_a_bound_in_bytes() {
     let bytes_max = 256 << 10;
     let (_dir, store) = small(3, bytes_max);
-    let (id, _) = store.view().unwrap().keyspaces().next().map(|(id, p)| (id, p.clone())).unwrap();
-    let keys = vec![vec![b'k'; 30 << 10].into(); 2];
-    let read = Request::from(Read { keyspace: id, wanted: Wanted::Whole, keys, of_start: 0 });
+    let read = large_read(&store);
     // More at once than it holds: the node answers some, and says to the others that there is no room.
     let (mut answered, mut refused) = (0, 0);
     for _ in 0..200 {

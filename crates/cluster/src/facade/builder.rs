@@ -11,9 +11,10 @@ use crate::rebalance::DriverOptions;
 use crate::record::{Bounds, Mode};
 use crate::runtime::{Runtime, ThreadRuntime};
 use crate::seat::{Seat, SeatParts};
-use crate::topology::{Change, MemberState, NAME_LEN_MAX, Topology};
+use crate::topology::{Change, MemberState, Topology};
 use crate::transport::{InProcess, Limits};
 use base::KeyspaceId;
+use base::limits::check_keyspace_name;
 use base::rng::Rng;
 use base::sync::Mutex;
 use base::sync::atomic::AtomicUsize;
@@ -427,18 +428,6 @@ pub(super) fn keyspace(
     }
 }
 
-/// The rule of names, that of the keyspaces of a database.
-fn check_name(name: &str) -> Result<(), Error> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    match (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(allowed) {
-        true => Ok(()),
-        false => Err(Error::options(format!(
-            "no name for a keyspace: {:?}; give 1 to {NAME_LEN_MAX} of A-Z a-z 0-9 _ -",
-            name.chars().take(NAME_LEN_MAX).collect::<String>()
-        ))),
-    }
-}
-
 /// The change that makes a keyspace.
 fn create(
     topology: &Topology,
@@ -450,7 +439,7 @@ fn create(
     if bounds.value_bytes_max != Bounds::default().value_bytes_max {
         return Err(Error::options("bounds.value_bytes_max cannot be chosen for a keyspace yet"));
     }
-    check_name(name)?;
+    check_keyspace_name(name).map_err(|error| Error::options(error.to_string()))?;
     let out_of_range = |what: &str, given: usize, max: usize| {
         Error::options(format!("{what} {given} is outside its range; give 1 to {max}"))
     };

@@ -100,9 +100,7 @@ impl Taken {
         self.held.push(self.room.hold(bytes, self.room.max)?);
         Ok(())
     }
-}
 
-impl Taken {
     /// What was held is handed out; the request itself is not answered yet.
     pub(crate) fn hand_out(&mut self) {
         self.held.clear();

@@ -4,12 +4,13 @@ use crate::codec::DecodeError;
 use crate::codec::wire::{Input, Wire, fields, invalid};
 use crate::record::Mode;
 use base::KeyspaceId;
+use base::limits::KEYSPACE_NAME_MAX;
 use ring::REPLICAS_MAX;
 
 /// Most keyspaces of a cluster.
 pub const KEYSPACES_MAX: usize = 1 << 10;
 /// Bytes of the longest name of a keyspace.
-pub const NAME_LEN_MAX: usize = 64;
+pub const NAME_LEN_MAX: usize = KEYSPACE_NAME_MAX;
 
 fields! {
     /// A set of keys that are kept alike.
