@@ -6,7 +6,13 @@ mod common;
 #[path = "common/idle.rs"]
 mod idle;
 
-use cluster::codec::message::{Gossip, Read, Request, Wanted};
+use cluster::clock::{Context, Stamp};
+use cluster::codec::message::{
+    Answer, Coordinate, Coordinated, Gossip, Op, Read, Request, Wanted, WriteId,
+};
+use cluster::consensus::{Consensus, Proposal, ProposeError, SingleCopy};
+use cluster::runtime::SimRuntime;
+use cluster::topology::{Change, ProposalId, Topology};
 use cluster::transport::{Advice, Call, Ended, Failure, Limits, Link, Transport};
 use cluster::{Cluster, Epoch, Error, GetOptions, NodeId, Pending, Put, PutOptions};
 use common::{PATIENCE, builder};
@@ -262,4 +268,90 @@ fn hints_have_a_bound_in_bytes_and_what_finds_no_room_is_brought_by_the_exchange
         }
     }
     serves(&store, "after");
+}
+
+/// Passes writes of 16 keys on from node 1 to node 2, by hand, as its call `number`.
+fn pass_on(store: &Cluster, start: u64, number: u64) -> Result<Coordinated, Failure> {
+    let (keyspace, _) = store.view().unwrap().keyspaces().next().unwrap();
+    let op = |n: usize| Op {
+        key: format!("key{number}-{n}").as_str().into(),
+        value: Some("v".into()),
+        expires_micros: 0,
+        replaces: Context::new(),
+        after: Stamp::ZERO,
+    };
+    let id = WriteId { node: NodeId(1), number };
+    let (owners_min, sloppy, ops) = (3, false, (0..16).map(op).collect());
+    let call = Coordinate { keyspace, id, start, owners_min, sloppy, ops };
+    match calls(store, NodeId(2), 1, &call.into()).recv().unwrap()?.answer {
+        Answer::Coordinated(outcome) => Ok(outcome),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn outcomes_that_are_remembered_have_a_bound_in_bytes_and_none_is_carried_out_twice() {
+    let (dir, bytes_max) = (tempfile::tempdir().unwrap(), 64 << 10);
+    let store = builder(3).remembered_bytes_max(bytes_max).open(dir.path()).unwrap();
+    let start = match pass_on(&store, 0, 1) {
+        Err(Failure::OtherStart { current }) => current,
+        other => panic!("{other:?}"),
+    };
+    let first = pass_on(&store, start, 1).unwrap();
+    assert_eq!(pass_on(&store, start, 1).unwrap(), first, "it is carried out once");
+    let mut most = 0;
+    for number in 2..=100 {
+        let outcome = pass_on(&store, start, number).unwrap();
+        assert!(outcome.results.iter().all(Result::is_ok), "{outcome:?}");
+        let load = store.load(NodeId(2)).unwrap();
+        assert!(load.remembered_bytes <= bytes_max, "{load:?}");
+        most = most.max(load.remembered_bytes);
+    }
+    assert!(most > bytes_max / 2, "{most}: so many are remembered that the bound is met");
+    // Of those that were forgotten nobody knows the outcome; the last ones are answered again.
+    let forgotten = pass_on(&store, start, 1).unwrap_err();
+    assert_eq!(forgotten, Failure::Unknown { acknowledged: 0, wanted: 3 });
+    assert!(forgotten.may_have_happened() && forgotten.to_string().contains("read before"));
+    assert_eq!(pass_on(&store, start, 100), pass_on(&store, start, 100));
+    for key in ["key1-0", "key100-0"] {
+        let found = store.default_keyspace().get_with(key, &all()).unwrap();
+        assert_eq!(found.siblings(), ["v"], "{key} was written twice");
+    }
+    idle(&store);
+    serves(&store, "after");
+}
+
+#[test]
+fn proposals_have_a_bound_in_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = lsm::Db::builder(dir.path()).open().unwrap();
+    let runtime = SimRuntime::new(1);
+    let first = || Topology::new(7, ring::Ring::new(16).unwrap());
+    let copy = SingleCopy::open(db, runtime.clone(), first).unwrap();
+    let (sender, receiver) = channel();
+    let propose = |number: u64, address: String| {
+        let (sender, zone) = (sender.clone(), "z".to_owned());
+        let change = Change::AddMember { id: NodeId(number), address, zone, weight: 1 };
+        let id = ProposalId { node: NodeId(1), number };
+        let proposal = Proposal { id, expected: Epoch::FIRST, change };
+        copy.propose(proposal, Box::new(move |result| sender.send((number, result)).unwrap()));
+    };
+    // Nothing is decided before the runtime runs. 100 MiB, of names that no member may have.
+    (1..=100).for_each(|number| propose(number, "x".repeat(1 << 20)));
+    let refused: Vec<_> = receiver.try_iter().collect();
+    let waiting = 100 - refused.len();
+    assert!((32..=64).contains(&waiting), "{waiting} wait");
+    for (number, result) in refused {
+        let error = result.unwrap_err();
+        assert_eq!(error, ProposeError::Overloaded, "{number}");
+        assert!(error.to_string().contains("try again later"), "{error}");
+    }
+    let bytes = copy.waiting_bytes();
+    assert!(bytes >= waiting << 20 && bytes <= 64 << 20, "{bytes} wait");
+    while runtime.step() {}
+    assert_eq!(receiver.try_iter().count(), waiting, "each is told of its end");
+    assert_eq!(copy.waiting_bytes(), 0);
+    propose(101, String::new());
+    while runtime.step() {}
+    assert!(matches!(receiver.try_recv(), Ok((101, Ok(_)))));
 }

@@ -1,9 +1,12 @@
 //! About how many bytes a message takes in memory: what bounds of queues count.
 
-use super::message::{Item, Op, Page, RangeDigest, Records, Request, Stored};
+use super::message::{Coordinated, Item, Op, Page, RangeDigest, Records, Request, Stored, Written};
 use crate::clock::{Context, Run};
 use crate::record::{Record, Version};
+use crate::topology::{Advance, Change, Cleaned};
+use crate::transport::Failure;
 use base::Slice;
+use ring::NodeId;
 
 /// What holds any message, in bytes.
 const BASE: usize = 256;
@@ -75,6 +78,19 @@ impl Records {
     }
 }
 
+impl Coordinated {
+    pub(crate) fn weight(&self) -> usize {
+        let one = |result: &Result<Written, Failure>| {
+            let written = result.as_ref().map_or(0, |written| {
+                let nodes = written.owners.len() + written.hinted.len();
+                written.context.weight() + nodes * size_of::<NodeId>()
+            });
+            size_of::<Result<Written, Failure>>() + written
+        };
+        self.results.iter().map(one).sum()
+    }
+}
+
 impl Stored {
     pub(crate) fn weight(&self) -> usize {
         size_of::<Stored>()
@@ -89,4 +105,29 @@ impl Page {
     pub(crate) fn weight(&self) -> usize {
         self.items.iter().map(Item::weight).sum()
     }
+}
+
+impl Change {
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Change>()
+            + match self {
+                Change::AddMember { address, zone, .. }
+                | Change::SetMember { address, zone, .. } => address.len() + zone.len(),
+                Change::CreateKeyspace { name, placement, .. } => {
+                    name.len() + placement.as_deref().map_or(0, placed)
+                }
+                Change::StartJob { targets, .. } => {
+                    targets.iter().map(|target| placed(target)).sum()
+                }
+                Change::AdvanceJob { steps, .. } => size_of_val::<[Advance]>(steps),
+                Change::Clean { copies } => size_of_val::<[Cleaned]>(copies),
+                // A few numbers.
+                _ => 0,
+            }
+    }
+}
+
+/// Bytes of the owners of all partitions.
+fn placed(topology: &ring::Topology) -> usize {
+    topology.ring().partitions() as usize * topology.replicas() * size_of::<NodeId>()
 }

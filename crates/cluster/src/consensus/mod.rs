@@ -14,6 +14,7 @@
 //! 4. a watcher sees epochs ascend; it may miss some. `known` is never older than what a watcher of this node has seen;
 //! 5. `done` is called once.
 
+mod queue;
 mod single;
 
 #[cfg(test)]
@@ -57,7 +58,7 @@ pub enum ProposeError {
         /// Which one, if it is known.
         leader: Option<NodeId>,
     },
-    /// As many proposals wait as may.
+    /// As many proposals wait as may, or as many bytes of them.
     #[error("too many proposals wait; try again later")]
     Overloaded,
     /// It may have been made, or be made yet. Read, then ask [`outcome`].

@@ -7,8 +7,9 @@
 //! e, epoch u64 BE         the change that led to this epoch, as `topology` encodes entries
 //! ```
 //! A change is one batch, synced before its proposer hears of it. Every [`WHOLE_EVERY`] changes the whole is stored in the batch
-//! too. Changes before it are kept for nodes that follow, up to [`ENTRIES_MAX`].
+//! too. Changes before it are kept for nodes that follow, up to [`ENTRIES_MAX`] and a bound in bytes.
 
+use super::queue::{Kept, Proposals, Waiting};
 use super::{Consensus, Proposal, ProposeError, Proposed, Read, ReadError, WatchId, Watcher};
 use crate::codec::DecodeError;
 use crate::runtime::Runtime;
@@ -17,7 +18,7 @@ use crate::transport::Detail;
 use base::sync::Mutex;
 use lsm::{Db, Durability, Keyspace, KeyspaceOptions};
 use ring::Epoch;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -26,8 +27,6 @@ const WHOLE: &[u8] = b"w";
 const ENTRY: u8 = b'e';
 /// Changes after which the whole is stored again.
 const WHOLE_EVERY: u64 = 256;
-/// Most proposals that wait.
-const WAITING_MAX: usize = 1 << 10;
 
 /// Why a database holds no topology.
 #[derive(Debug, thiserror::Error)]
@@ -69,11 +68,10 @@ pub struct SingleCopy {
 
 struct State {
     topology: Arc<Topology>,
-    /// The last changes, ascending without a gap, up to the topology's epoch.
-    entries: VecDeque<Entry>,
+    kept: Kept,
     /// Epoch of the whole on disk.
     whole: Epoch,
-    waiting: VecDeque<(Proposal, Proposed)>,
+    waiting: Waiting,
     /// A task works on what waits, or will.
     busy: bool,
     watchers: BTreeMap<WatchId, Watching>,
@@ -102,12 +100,12 @@ impl SingleCopy {
         if keyspace.get(WHOLE)?.is_none() {
             keyspace.put_with(WHOLE, first().encode(), Durability::Sync)?;
         }
-        let (whole, topology, entries) = load(&keyspace)?;
+        let (whole, topology, kept) = load(&keyspace)?;
         let state = State {
             topology: Arc::new(topology),
-            entries,
+            kept,
             whole,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             busy: false,
             watchers: BTreeMap::new(),
             watches: 0,
@@ -129,11 +127,17 @@ impl SingleCopy {
         self.stop_because(Detail::new("it was closed"));
     }
 
+    /// Bytes of proposals that wait, or are being decided on.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.state.lock().waiting.bytes()
+    }
+
     fn stop_because(&self, why: Detail) {
         let waiting = {
             let mut state = self.state.lock();
             state.stopped.get_or_insert_with(|| why.clone());
-            std::mem::take(&mut state.waiting)
+            state.waiting.take()
         };
         for (_, done) in waiting {
             done(Err(ProposeError::Stopped(why.clone())));
@@ -153,25 +157,26 @@ impl SingleCopy {
     /// Decides on all that waits, with one sync, until nothing does.
     fn work(&self) {
         loop {
-            let (before, whole, waiting) = {
+            let (before, whole, kept, waiting) = {
                 let mut state = self.state.lock();
-                if state.waiting.is_empty() {
+                state.waiting.decided();
+                let waiting = state.waiting.take();
+                if waiting.is_empty() {
                     state.busy = false;
                     return;
                 }
-                let waiting = std::mem::take(&mut state.waiting);
-                (Arc::clone(&state.topology), state.whole, waiting)
+                (Arc::clone(&state.topology), state.whole, state.kept.first(), waiting)
             };
             let decided = Decided::of(before, waiting);
-            match self.store(&decided, whole) {
+            match self.store(&decided, whole, kept) {
                 Ok(whole) => self.publish(decided, whole),
                 Err(error) => self.fail(decided, &error),
             }
         }
     }
 
-    /// Syncs what was decided; the epoch of the whole on disk then.
-    fn store(&self, decided: &Decided, whole: Epoch) -> lsm::Result<Epoch> {
+    /// Syncs what was decided; the epoch of the whole on disk then. Where the whole is stored, changes go that are not kept any more.
+    fn store(&self, decided: &Decided, whole: Epoch, kept: Option<Epoch>) -> lsm::Result<Epoch> {
         if decided.entries.is_empty() {
             return Ok(whole);
         }
@@ -183,8 +188,10 @@ impl SingleCopy {
         let due = newest.0 - whole.0 >= WHOLE_EVERY;
         if due {
             batch.put_in(&self.keyspace, WHOLE, decided.topology.encode());
-            let kept = Epoch((newest.0 + 1).saturating_sub(ENTRIES_MAX as u64));
-            batch.delete_range_in(&self.keyspace, entry_key(Epoch(0))..entry_key(kept));
+            let first = decided.entries.first().map_or(newest, |entry| entry.epoch);
+            let by_number = Epoch((newest.0 + 1).saturating_sub(ENTRIES_MAX as u64));
+            let first = kept.unwrap_or(first).max(by_number);
+            batch.delete_range_in(&self.keyspace, entry_key(Epoch(0))..entry_key(first));
         }
         batch.commit_with(Durability::Sync)?;
         Ok(if due { newest } else { whole })
@@ -195,9 +202,7 @@ impl SingleCopy {
             let mut state = self.state.lock();
             state.topology = Arc::clone(&decided.topology);
             state.whole = whole;
-            state.entries.extend(decided.entries);
-            let surplus = state.entries.len().saturating_sub(ENTRIES_MAX);
-            state.entries.drain(..surplus);
+            decided.entries.into_iter().for_each(|entry| state.kept.push(entry));
         }
         for (result, done) in decided.ended {
             done(result);
@@ -237,7 +242,7 @@ struct Decided {
 }
 
 impl Decided {
-    fn of(before: Arc<Topology>, waiting: VecDeque<(Proposal, Proposed)>) -> Decided {
+    fn of(before: Arc<Topology>, waiting: Proposals) -> Decided {
         let mut decided = Decided { topology: before, entries: Vec::new(), ended: Vec::new() };
         for (proposal, done) in waiting {
             let result = decided.add(proposal);
@@ -263,14 +268,14 @@ fn entry_key(epoch: Epoch) -> Vec<u8> {
 }
 
 /// Epoch of the whole, the topology after all changes, and the last of these.
-fn load(keyspace: &Keyspace) -> Result<(Epoch, Topology, VecDeque<Entry>), OpenError> {
+fn load(keyspace: &Keyspace) -> Result<(Epoch, Topology, Kept), OpenError> {
     let whole = keyspace.get(WHOLE)?.ok_or(OpenError::Gap { epoch: Epoch::FIRST })?;
     let mut topology = Topology::decode(&whole)?;
-    let (whole, mut entries) = (topology.epoch(), VecDeque::new());
+    let (whole, mut kept, mut last) = (topology.epoch(), Kept::new(), None);
     for stored in keyspace.prefix([ENTRY]) {
         let (_, value) = stored?;
         let entry = Entry::decode(&value)?;
-        let next = entries.back().map_or(entry.epoch, |last: &Entry| Epoch(last.epoch.0 + 1));
+        let next = last.map_or(entry.epoch, |last: Epoch| Epoch(last.0 + 1));
         if entry.epoch != next || entry.epoch.0 > topology.epoch().0 + 1 {
             return Err(OpenError::Gap { epoch: next.min(Epoch(topology.epoch().0 + 1)) });
         }
@@ -279,11 +284,10 @@ fn load(keyspace: &Keyspace) -> Result<(Epoch, Topology, VecDeque<Entry>), OpenE
             let diverged = |refusal| OpenError::Diverged { epoch, refusal };
             topology = topology.apply(&entry.change).map_err(diverged)?;
         }
-        entries.push_back(entry);
+        last = Some(entry.epoch);
+        kept.push(entry);
     }
-    let surplus = entries.len().saturating_sub(ENTRIES_MAX);
-    entries.drain(..surplus);
-    Ok((whole, topology, entries))
+    Ok((whole, topology, kept))
 }
 
 impl Consensus for SingleCopy {
@@ -292,10 +296,9 @@ impl Consensus for SingleCopy {
             let mut state = self.state.lock();
             if let Some(why) = &state.stopped {
                 Some((ProposeError::Stopped(why.clone()), done))
-            } else if state.waiting.len() >= WAITING_MAX {
+            } else if let Err(done) = state.waiting.push(proposal, done) {
                 Some((ProposeError::Overloaded, done))
             } else {
-                state.waiting.push_back((proposal, done));
                 if !std::mem::replace(&mut state.busy, true) {
                     self.later(SingleCopy::work);
                 }
@@ -327,14 +330,8 @@ impl Consensus for SingleCopy {
         if from >= state.topology.epoch() {
             return None;
         }
-        let behind = state.entries.partition_point(|entry| entry.epoch <= from);
-        let entries: Vec<Entry> = state.entries.range(behind..).cloned().collect();
-        let complete = entries.first().is_some_and(|entry| entry.epoch.0 == from.0 + 1);
-        Some(if complete {
-            Update::Entries(entries)
-        } else {
-            Update::Whole(Arc::clone(&state.topology))
-        })
+        let whole = || Update::Whole(Arc::clone(&state.topology));
+        Some(state.kept.since(from).unwrap_or_else(whole))
     }
 
     fn watch(&self, watcher: Watcher) -> WatchId {

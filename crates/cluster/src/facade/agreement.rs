@@ -5,6 +5,7 @@ use super::wait::pending;
 use crate::consensus::{Consensus, Proposal, ProposeError, SingleCopy};
 use crate::runtime::ThreadRuntime;
 use crate::topology::{Change, ProposalId, Topology};
+use crate::transport::Failure;
 use base::clock::Clock;
 use base::rng::Rng;
 use base::sync::{Condvar, Mutex};
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 /// How long a decision is waited for, in microseconds: that of one sync, on a disk that may be busy.
 const PATIENCE_MICROS: u64 = 60_000_000;
+/// When it may be worth to propose again where too much waits.
+const RETRY_AFTER_MICROS: u64 = 10_000;
 /// How often a change is made up anew because somebody else's came first.
 const TRIES_MAX: usize = 100;
 /// Who proposes what no node does.
@@ -61,7 +64,11 @@ impl Agreement {
             self.copy.propose(proposal, Box::new(move |result| teller.tell(result)));
             match decided.wait()? {
                 Ok(topology) => return Ok(topology),
-                Err(ProposeError::Conflict { .. } | ProposeError::Overloaded) => {}
+                Err(ProposeError::Conflict { .. }) => {}
+                Err(ProposeError::Overloaded) => {
+                    let retry_after_micros = RETRY_AFTER_MICROS;
+                    return Err(Failure::Overloaded { retry_after_micros }.into());
+                }
                 Err(ProposeError::Refused(refusal)) => return Err(refusal.into()),
                 Err(other) => return Err(Error::Agreement { detail: other.to_string() }),
             }

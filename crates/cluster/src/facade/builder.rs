@@ -58,6 +58,7 @@ pub struct ClusterBuilder {
 struct Queues {
     requests: Option<usize>,
     inbox: Option<usize>,
+    remembered: Option<usize>,
     hints: Option<u64>,
 }
 
@@ -160,6 +161,13 @@ impl ClusterBuilder {
     /// least four of the longest frames. Default 128 MiB.
     pub fn inbox_bytes_max(mut self, bytes: usize) -> Self {
         self.queues.inbox = Some(bytes);
+        self
+    }
+
+    /// Sets how many bytes each node holds at most of the outcomes of writes that other nodes passed on to it, by which a write whose message
+    /// comes twice is carried out once and answered alike; of one that is forgotten the outcome is unknown. Default 32 MiB.
+    pub fn remembered_bytes_max(mut self, bytes: usize) -> Self {
+        self.queues.remembered = Some(bytes);
         self
     }
 
@@ -341,6 +349,7 @@ impl Shared {
         let queues = &self.plan.queues;
         options.requests_bytes_max = queues.requests.unwrap_or(options.requests_bytes_max);
         options.inbox_bytes_max = queues.inbox.unwrap_or(options.inbox_bytes_max);
+        options.remembered_bytes_max = queues.remembered.unwrap_or(options.remembered_bytes_max);
         options.hints_bytes_max = queues.hints.unwrap_or(options.hints_bytes_max);
         let parts = Parts {
             runtime: Arc::clone(&self.runtime) as _,

@@ -47,6 +47,11 @@ impl<T> Teller<T> {
     pub(crate) fn tell(self, value: T) {
         self.slot.state.lock().value = Some(value);
     }
+
+    /// False once whoever asked has gone, having waited long enough: nobody is to be told.
+    pub(crate) fn is_awaited(&self) -> bool {
+        Arc::strong_count(&self.slot) > 1
+    }
 }
 
 impl<T> Drop for Teller<T> {

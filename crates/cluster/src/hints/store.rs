@@ -361,6 +361,7 @@ impl Hints {
         let mut state = self.state.lock();
         // The pass that goes on now may have left behind what came after it: the next one counts.
         let passes = state.targets.iter().map(|(id, target)| (*id, target.passes + 2)).collect();
+        state.waiting.retain(|waiting| waiting.teller.is_awaited());
         state.waiting.push(Waiting { teller, passes });
         state.tell();
     }

@@ -25,6 +25,8 @@ pub struct Load {
     pub request_bytes: usize,
     /// Bytes of requests of nodes that it has not answered.
     pub inbox_bytes: usize,
+    /// Bytes of what it remembers of calls of other nodes that have ended.
+    pub remembered_bytes: usize,
     /// Bytes of hints that it keeps for other nodes, on disk.
     pub hint_bytes: u64,
 }
@@ -156,6 +158,7 @@ impl Node {
             requests: self.requests.count.load(Ordering::SeqCst),
             request_bytes: self.requests.room.used(),
             inbox_bytes: self.inbox.room.used() + self.inbox.vital.used(),
+            remembered_bytes: self.served().lock().bytes(),
             hint_bytes: self.hint_bytes(),
         }
     }

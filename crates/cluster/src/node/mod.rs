@@ -117,6 +117,9 @@ pub struct NodeOptions {
     /// Most bytes of requests of nodes that are held until they are answered: bulk may use half of it, reads three quarters, writes all,
     /// and vital ones have an eighth on top; at least four of the longest frames. Default 128 MiB.
     pub inbox_bytes_max: usize,
+    /// Most bytes of what is remembered of calls of other nodes, so that each is carried out once; beyond them the oldest outcomes are
+    /// forgotten. Default 32 MiB.
+    pub remembered_bytes_max: usize,
     /// Most bytes of hints that are kept for one owner. Default 64 MiB.
     pub hints_bytes_max: u64,
     /// Records that move to this node go into table files past the log where so many bytes are stored at once and nothing was stored of
@@ -145,6 +148,7 @@ impl NodeOptions {
             mend_micros: 1_000_000,
             requests_bytes_max: 128 << 20,
             inbox_bytes_max: 128 << 20,
+            remembered_bytes_max: 32 << 20,
             hints_bytes_max: 64 << 20,
             tables_from_bytes: TABLES_FROM_BYTES_DEFAULT,
             detector: None,
@@ -262,6 +266,7 @@ impl Node {
         let frames = 2 * transport.limits().frame_bytes_max;
         let requests = Requests::new(options.requests_bytes_max.max(frames));
         let inbox = Inbox::new(options.inbox_bytes_max.max(2 * frames));
+        let served = Mutex::new(Served::new(options.remembered_bytes_max));
         let node = Arc::new_cyclic(|this| Node {
             id: options.id,
             options,
@@ -277,7 +282,7 @@ impl Node {
             stopped: AtomicBool::new(false),
             announced: AtomicU64::new(0),
             ready: Mutex::default(),
-            served: Mutex::default(),
+            served,
             calls: Mutex::default(),
             walking: Mutex::default(),
             fills: AtomicU64::new(0),
@@ -324,7 +329,10 @@ impl Node {
         let mut waiting = self.ready.lock();
         match self.is_ready() {
             true => teller.tell(()),
-            false => waiting.push(teller),
+            false => {
+                waiting.retain(Teller::is_awaited);
+                waiting.push(teller);
+            }
         }
         pending
     }
