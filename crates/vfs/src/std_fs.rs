@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::{FileKind, FileLock, Fs, Metadata, RandomAccessFile, SegmentFile, WritableFile};
 
@@ -57,8 +57,8 @@ impl StdFs {
             && len > 0
             && let Some(segment) = sys::map_segment(&file, len, fresh)
         {
-            let prefaulted = AtomicBool::new(false);
-            return Arc::new(StdMappedSegment { file, segment, len, prefaulted });
+            let (prefaulted, unsynced) = (AtomicBool::new(false), AtomicUsize::new(0));
+            return Arc::new(StdMappedSegment { file, segment, len, prefaulted, unsynced });
         }
         Arc::new(StdSegment { file, len })
     }
@@ -279,16 +279,33 @@ struct StdMappedSegment {
     len: u64,
     /// The mapping has entries for its pages, so that stores through it are no faults.
     prefaulted: AtomicBool,
+    /// About how much was written since the last sync began.
+    unsynced: AtomicUsize,
 }
 
 /// So many bytes go by a system call where each page would be a fault.
 const FAULTS_BYTES: usize = 64 << 10;
+/// The first so many bytes behind a sync go by system calls. A store through the mapping makes all of its folio dirty, and large
+/// writes leave folios of a MiB in the page cache: each record that is synced would be a MiB for the disk. By a call it is the
+/// blocks that it lies in. Where much comes between two syncs most is stored, and there the difference is small.
+const CALLS_BYTES: usize = 64 << 10;
+
+impl StdMappedSegment {
+    /// True if `len` bytes are to be written by a system call rather than stored.
+    #[inline]
+    fn goes_by_call(&self, len: usize) -> bool {
+        // Not one step: a count that misses a write sends another one by the other way.
+        let unsynced = self.unsynced.load(Ordering::Relaxed);
+        self.unsynced.store(unsynced.saturating_add(len), Ordering::Relaxed);
+        unsynced < CALLS_BYTES || len >= FAULTS_BYTES && !self.prefaulted.load(Ordering::Relaxed)
+    }
+}
 
 impl SegmentFile for StdMappedSegment {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         check_range(offset, bytes.len(), self.len)?;
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        if bytes.len() >= FAULTS_BYTES && !self.prefaulted.load(Ordering::Relaxed) {
+        if self.goes_by_call(bytes.len()) {
             self.segment.announce(start + bytes.len());
             return sys::write_all_at(&self.file, bytes, offset);
         }
@@ -296,6 +313,7 @@ impl SegmentFile for StdMappedSegment {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.unsynced.store(0, Ordering::Relaxed);
         self.segment.leave();
         self.segment.reach();
         self.file.sync_data()
