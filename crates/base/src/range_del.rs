@@ -111,6 +111,13 @@ impl Fragments {
         self.find(key)?.newest_at(snapshot)
     }
 
+    /// True if a fragment covers anything from `first` to `last`, both included; an inverted range meets nothing. O(log n).
+    #[must_use]
+    pub fn meets(&self, first: &[u8], last: &[u8]) -> bool {
+        let i = self.0.partition_point(|f| &f.end[..] <= first);
+        first <= last && self.0.get(i).is_some_and(|f| &f.start[..] <= last)
+    }
+
     /// The parts of all fragments inside `start..end`; `None` as a bound means no bound.
     #[must_use]
     pub fn clip(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Fragments {

@@ -113,6 +113,7 @@ pub const SCENARIOS: &[Scenario] = &[
         value: (60, 300),
         weights: &[
             (Op::Ingest, 4),
+            (Op::Contend, 3),
             (Op::Put, 3),
             (Op::PutSync, 2),
             (Op::Get, 2),

@@ -198,7 +198,8 @@ impl Engine {
         };
         self.apply_edit(&edit, |state| {
             if let Some(keyspace) = state.keyspaces.get(&tree.id) {
-                tree.flushed_seq.store(flushed.0, Ordering::Release);
+                // An ingest may have brought newer tables since the memtables were frozen.
+                tree.flushed_seq.fetch_max(flushed.0, Ordering::AcqRel);
                 drop_memtables(&keyspace.version);
             }
         })

@@ -122,9 +122,9 @@ pub(crate) struct Tree {
     /// Held while a new view is made from the current one.
     view_lock: Mutex<()>,
     pub(crate) dropped: AtomicBool,
-    /// Everything of this tree up to it is in tables; larger than what a read saw means that tables changed since.
+    /// The newest that is in tables; larger than what a read saw means that tables changed since. While this opens: all up to it is.
     pub(crate) flushed_seq: AtomicU64,
-    /// Set while an ingest waits for the memtables to be flushed: writers wait.
+    /// Set while an ingest whose keys are in memtables waits for the last of these to be flushed: writers wait.
     pub(crate) gated: AtomicBool,
     /// Frozen memtables, for back-pressure.
     pub(crate) frozen_count: AtomicUsize,

@@ -116,3 +116,50 @@ fn a_clean_close_leaves_no_log() {
     assert!(db.metrics().log_bytes < 128, "more than the head of a fresh segment");
     assert_eq!(db.get("a").unwrap().unwrap(), "1");
 }
+
+/// Where nothing of their range is in memtables the tables are put beneath these as they are.
+#[test]
+fn an_ingest_flushes_only_what_is_in_its_way() {
+    let fs = vfs::MemFs::new();
+    let open = |fs: &vfs::MemFs| Db::builder("/db").fs(std::sync::Arc::new(fs.clone())).open();
+    let db = open(&fs).unwrap();
+    let pairs = |first: u32| (first..first + 100).map(|n| (format!("{n:04}"), "ingested"));
+    let flushes = |db: &Db| db.metrics().flushes;
+    db.put("0099", "written").unwrap();
+    db.put("0200", "written").unwrap();
+    db.delete_range("0300".."0400").unwrap();
+    assert_eq!(db.ingest(pairs(100)).unwrap(), 100);
+    db.put("0150", "written").unwrap();
+    assert_eq!(flushes(&db), 0);
+    // Ends, which belong to the range, and tombstones.
+    let check = |db: &Db| {
+        let written: Vec<_> =
+            db.iter().map(|p| p.unwrap()).filter(|(_, v)| v == "written").map(|(k, _)| k).collect();
+        assert_eq!(written, ["0099", "0150", "0200"]);
+        assert_eq!(db.get("0150").unwrap().unwrap(), "written");
+        assert_eq!(db.get("0199").unwrap().unwrap(), "ingested");
+        assert_eq!(db.iter().count(), 102);
+        assert_eq!(db.iter().rev().count(), 102);
+    };
+    check(&db);
+    for profile in vfs::CrashProfile::ALL {
+        let image = open(&fs.crash(profile, 1)).unwrap();
+        assert_eq!(image.get("0099").unwrap().unwrap(), "written");
+        assert_eq!(image.get("0149").unwrap().unwrap(), "ingested");
+    }
+    drop(db);
+    let db = open(&fs).unwrap();
+    check(&db);
+    for (n, at) in [(1, 1), (2, 101), (3, 350)] {
+        let before = flushes(&db);
+        db.put(["", "0100", "0200", "0450"][n], "in the way").unwrap();
+        db.delete_range("0300".."0351").unwrap();
+        assert_eq!(db.ingest(pairs(at)).unwrap(), 100);
+        assert_eq!(flushes(&db), before + 1);
+        assert_eq!(db.get(["", "0100", "0200", "0449"][n]).unwrap().unwrap(), "ingested");
+    }
+    let all: Vec<_> = db.iter().map(|pair| pair.unwrap()).collect();
+    db.compact_range(..).unwrap();
+    assert_eq!(db.iter().map(|pair| pair.unwrap()).collect::<Vec<_>>(), all);
+    db.verify().unwrap();
+}

@@ -11,6 +11,7 @@
 //! | `fences` | search inside a run |
 //! | `iter` | the merge of those runs, both ways |
 //! | `tombstones` | range tombstones, fragmented by and by |
+//! | `within` | whether there is anything of a range of keys |
 //! | `account` | who holds how many bytes |
 //!
 //! # What this crate does not know
@@ -30,10 +31,12 @@ mod memtable;
 mod order;
 mod sort;
 mod tombstones;
+mod within;
 
 pub use arena::Spares;
 pub use iter::MemtableIterator;
 pub use memtable::{Found, Memtable};
+pub use within::Looked;
 
 #[cfg(test)]
 mod tests;

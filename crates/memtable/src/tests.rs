@@ -1,11 +1,11 @@
 //! Tests of the whole table against a map, and of its edges.
 
-use crate::{Memtable, MemtableIterator};
+use crate::{Looked, Memtable, MemtableIterator};
 use base::checksum::key_hash;
 use base::{Fragments, InternalIterator, InternalKey, RangeTombstone, SeqNo, ValueKind};
 use proptest::prelude::*;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 type Model = BTreeMap<(Vec<u8>, Reverse<u64>), (ValueKind, Vec<u8>)>;
@@ -38,6 +38,7 @@ enum Op {
     DeleteRange(Vec<u8>, Vec<u8>, u64),
     Iterate(Vec<(u8, Vec<u8>, u64)>),
     Read(Vec<u8>, u64),
+    Within(Vec<u8>, Vec<u8>),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -50,6 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (hostile_key(), hostile_key(), seq).prop_map(|(a, b, s)| Op::DeleteRange(a, b, s)),
         1 => moves.prop_map(Op::Iterate),
         3 => (hostile_key(), 0u64..510).prop_map(|(k, s)| Op::Read(k, s)),
+        1 => (hostile_key(), hostile_key()).prop_map(|(a, b)| Op::Within(a, b)),
     ]
 }
 
@@ -119,6 +121,7 @@ proptest! {
         let table = Arc::new(Memtable::new(expected));
         let (mut model, mut tombstones) = (Model::new(), Vec::<RangeTombstone>::new());
         let mut kept: Option<(MemtableIterator, Model)> = None;
+        let (mut looked, mut looked_at) = (Looked::default(), BTreeSet::new());
         for op in ops {
             match op {
                 Op::Put(key, seq, value) if !model.contains_key(&(key.clone(), Reverse(seq))) => {
@@ -134,6 +137,17 @@ proptest! {
                     tombstones.push(tombstone.clone());
                     table.insert_range_tombstone(tombstone);
                     prop_assert_eq!(&*table.range_tombstones(), &Fragments::new(tombstones.clone()));
+                }
+                Op::Within(first, last) => {
+                    let is_within = |key: &[u8]| first[..] <= *key && *key <= last[..];
+                    let all = model.keys().any(|(key, _)| is_within(key));
+                    let since = model.keys().any(|k| is_within(&k.0) && !looked_at.contains(k));
+                    let met = tombstones.iter().any(|t| {
+                        t.start < t.end && first < t.end && t.start <= last && first <= last
+                    });
+                    prop_assert_eq!(table.holds_within(&first, &last, &mut Looked::default()), all || met);
+                    prop_assert_eq!(table.holds_within(&first, &last, &mut looked), since || met);
+                    looked_at = model.keys().cloned().collect();
                 }
                 Op::Iterate(moves) => {
                     let mut it = table.iter();

@@ -31,6 +31,7 @@ pub(crate) enum Op {
     Keyspace,
     Ingest,
     IngestNew,
+    Contend,
     Crash,
     CloseAndReopen,
 }
@@ -114,6 +115,7 @@ impl Client {
             Op::Keyspace => self.cycle_keyspace(),
             Op::Ingest => self.ingest(),
             Op::IngestNew => self.ingest_new(),
+            Op::Contend => self.contend(),
             Op::Crash => {
                 self.world.check_crash();
                 Ok(())
@@ -216,6 +218,24 @@ impl Client {
         let key = format!("c{}n{}.{}", self.id, self.rng.below(100), self.count);
         let effect = vec![((number, key.clone()), Some(value.clone()))];
         self.promised(effect, true, |open| open.keyspace(number).ingest([(&key, &value)]).map(drop))
+    }
+
+    /// Puts or ingests keys that all clients do: nobody knows whose write is the last, but all reads of a moment say the same.
+    fn contend(&mut self) -> Result<()> {
+        let (value, keys) = (self.value(), ["s0", "s1", "s2"]);
+        let keyspace = self.open.db.default_keyspace();
+        match self.rng.below(3) {
+            0 => drop(keyspace.ingest(keys.map(|key| (key, &value)))?),
+            drawn => keyspace.put(keys[drawn as usize], &value)?,
+        }
+        let snapshot = self.open.db.snapshot();
+        let scanned: Vec<_> = snapshot.keyspace(keyspace).prefix("s").collect::<Result<_>>()?;
+        for key in keys {
+            let scanned = scanned.iter().find(|(k, _)| k == key).map(|(_, value)| text(value));
+            let got = snapshot.keyspace(keyspace).get(key)?.map(|value| text(&value));
+            assert_eq!(got, scanned, "a get and a scan of {key}");
+        }
+        Ok(())
     }
 
     /// Counts up, trying a few times.

@@ -227,6 +227,12 @@ pub const TABLE: &[Planted] = &[
         "CURRENT names a manifest whose name was not synced",
     ),
     bug(60, &[52], ("meta", 2, None), "a filter forgets one key in 1,000"),
+    bug(
+        61,
+        &[43, 48],
+        ("schedule", 1, Some("ingest")),
+        "an ingest does not look through memtables again at the moment it is installed",
+    ),
     bug(81, &[72], ("cluster", 9, None), "a node gives dots again after a restart"),
     bug(
         82,
