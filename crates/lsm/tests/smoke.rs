@@ -142,7 +142,8 @@ fn an_ingest_flushes_only_what_is_in_its_way() {
         assert_eq!(db.iter().rev().count(), 102);
     };
     check(&db);
-    for profile in vfs::CrashProfile::ALL {
+    let honest = |profile: &vfs::CrashProfile| *profile != vfs::CrashProfile::LyingDisk;
+    for profile in vfs::CrashProfile::ALL.into_iter().filter(honest) {
         let image = open(&fs.crash(profile, 1)).unwrap();
         assert_eq!(image.get("0099").unwrap().unwrap(), "written");
         assert_eq!(image.get("0149").unwrap().unwrap(), "ingested");
