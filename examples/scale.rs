@@ -10,7 +10,7 @@
 
 use base::rng::Rng;
 use cluster::NodeId;
-use cluster::clock::{Actor, Context, Stamp, Token};
+use cluster::clock::{Actor, Context, Stamp, Subject, Token};
 use cluster::codec::message::EntryDigest;
 use cluster::membership::{Config, Effect, Event, Peer, Swim};
 use cluster::merkle::{Span, Tree};
@@ -433,7 +433,8 @@ fn identities() {
         let one = seen(gone, &mut rng);
         let bytes = one.encode();
         let token = Token { context: one.clone(), stamp: Stamp::ZERO };
-        let token = token.seal(cluster::KeyspaceId(0), b"user:0123456789").len();
+        let keyspace = cluster::KeyspaceId(0);
+        let token = token.seal(&Subject { cluster: 1, keyspace, key: b"user:0123456789" }).len();
         // Another owner is some writes ahead.
         let mut other = one.clone();
         one.runs().iter().for_each(|run| other.raise(run.actor, run.last.saturating_add(3)));

@@ -5,8 +5,9 @@ mod common;
 #[path = "common/idle.rs"]
 mod idle;
 
+use cluster::clock::{Actor, Dot, Stamp, TokenError};
 use cluster::codec::message::{Apply, Cause, Item, Read, Wanted};
-use cluster::record::Bounds;
+use cluster::record::{Bounds, Mode, Record, Write};
 use cluster::transport::{Advice, Call, Ended, Failure, Limits, Transport};
 use cluster::{
     Cluster, Epoch, Error, GetOptions, KeyspaceOptions, NodeId, NodeOptions, PutOptions,
@@ -262,6 +263,25 @@ fn tokens_of_elsewhere_and_damaged_ones() {
         flipped[at] ^= 0x10;
         refused(&store, put("k", &flipped), says);
     }
+    // Of another cluster, whose keyspace has the same number: writes of the same numbers are others there.
+    let (_other_dir, elsewhere) = small(3);
+    elsewhere.put("k", "another one").unwrap();
+    let foreign = elsewhere.get("k").unwrap().token().to_vec();
+    let said = |result| match refused(&store, result, says) {
+        Error::Token(error) => error,
+        other => panic!("{other:?}"),
+    };
+    let (mine, theirs) = (cluster_of(&store), cluster_of(&elsewhere));
+    assert_ne!(mine, theirs);
+    let of_another_cluster = TokenError::OtherCluster { cluster: mine, token: theirs };
+    assert_eq!(said(put("k", &foreign)), of_another_cluster);
+    assert!(of_another_cluster.to_string().contains("another cluster"), "{of_another_cluster}");
+    let deleted = keyspace.delete_with("k", &PutOptions::new().token(&foreign)).map(drop);
+    assert_eq!(said(deleted), of_another_cluster);
+    let of_another_keyspace = other.put_with("k", "x", &PutOptions::new().token(&token)).map(drop);
+    assert!(matches!(said(of_another_keyspace), TokenError::OtherKeyspace { .. }));
+    assert_eq!(said(put("another", &token)), TokenError::OtherKey);
+    assert_eq!(said(put("k", &token[1..])), TokenError::NotAToken);
     let later = keyspace.put_later("k", "second", &PutOptions::new().token(&token[1..]));
     refused(&store, later.map(drop), says);
     refused(&store, keyspace.delete_with("k", &PutOptions::new().token(&token[1..])), says);
@@ -269,6 +289,65 @@ fn tokens_of_elsewhere_and_damaged_ones() {
     is_absent(&store, b"another");
     put("k", &token).unwrap();
     assert_eq!(store.get("k").unwrap().siblings(), ["second"]);
+}
+
+fn cluster_of(store: &Cluster) -> u64 {
+    store.view().unwrap().cluster()
+}
+
+/// A record with one value that accounts for `runs` writes of `actor` besides, with gaps between them.
+fn gappy(actor: u64, runs: u64) -> Record {
+    let dots = (1..=runs).map(|n| Dot::new(Actor(actor), 2 * n));
+    let value = Write {
+        dot: Dot::new(Actor(7), 1),
+        stamp: Stamp::at_micros(1),
+        value: Some("merged".into()),
+        expires_micros: 0,
+        replaces: &dots.collect(),
+        by_owner: true,
+    };
+    Record::default().write(&value, Mode::Siblings, &Bounds::default()).unwrap()
+}
+
+#[test]
+fn a_token_that_names_more_writes_than_a_message_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = builder(5).replication(5).open(dir.path()).unwrap();
+    let view = store.view().unwrap();
+    let (keyspace, _) = view.keyspaces().next().unwrap();
+    let partition = view.ring().partition_of(b"k");
+    // Each owner knows of others that were replaced: as many as it may store, and together more than a token names.
+    for owner in store.nodes() {
+        let record = gappy(100 + owner.0, 30_000);
+        let items = vec![Item { key: "k".into(), record, made_by: None }];
+        let apply = Apply { keyspace, partition, cause: Cause::ReadRepair, items };
+        let reply = call(&store, owner, view.epoch(), apply).unwrap();
+        assert!(format!("{reply:?}").contains("Stored"), "{reply:?}");
+    }
+    let found = store.get("k").unwrap();
+    assert_eq!(found.siblings(), ["merged"], "it is read all the same");
+    assert!(found.token().len() < 100, "{} bytes", found.token().len());
+    let too_many = |error: Error| match error {
+        Error::Token(TokenError::TooManyRuns { runs, max }) => assert!(runs > max, "{runs} {max}"),
+        other => panic!("{other:?}"),
+    };
+    let says = "read again later";
+    let keyspace = store.default_keyspace();
+    let token = PutOptions::new().token(found.token());
+    too_many(refused(&store, keyspace.put_with("k", "second", &token), says));
+    // Also where the read is the write's own; of many writes each has its own outcome.
+    too_many(refused(&store, store.put("k", "second"), says));
+    too_many(refused(&store, store.delete("k"), says));
+    let mut outcomes = store.multi_put([("k", "second"), ("another", "1")]).unwrap();
+    outcomes.remove(1).unwrap();
+    too_many(refused(&store, outcomes.remove(0), says));
+    assert_eq!(store.get("k").unwrap().siblings(), ["merged"]);
+    assert_eq!(store.get("another").unwrap().siblings(), ["1"]);
+    // What one owner says alone is a token; whether the write has room is for its owner to say.
+    let one = keyspace.get_with("k", &GetOptions::new().owners(1)).unwrap();
+    let token = PutOptions::new().token(one.token()).owners(1);
+    let error = keyspace.put_with("k", "second", &token).map(drop);
+    assert!(!matches!(error, Err(Error::Token(_))), "{error:?}");
 }
 
 #[test]

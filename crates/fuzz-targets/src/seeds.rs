@@ -103,6 +103,7 @@ fn topologies() -> Vec<Vec<u8>> {
 }
 
 fn messages() -> Vec<Vec<u8>> {
+    use cluster::clock::Subject;
     use cluster::codec::{frame, samples};
     let frame =
         |bytes: Vec<u8>| frame::decode(&bytes, 1 << 20).map(|f| (f.header.kind, f.body.to_vec()));
@@ -124,7 +125,8 @@ fn messages() -> Vec<Vec<u8>> {
     }
     all.push(with(3, &samples::record().encode()));
     all.push(with(4, &samples::context().encode()));
-    all.push(with(5, &samples::record().token(&samples::context()).seal(KeyspaceId(0), b"")));
+    let subject = Subject { cluster: 0, keyspace: KeyspaceId(0), key: b"" };
+    all.push(with(5, &samples::record().token(&samples::context()).seal(&subject)));
     all.push(with(6, &cluster::merkle::Tree::uncounted().encode()));
     all
 }

@@ -14,4 +14,4 @@ mod token;
 pub(crate) use context::RUNS_STORED_MAX;
 pub use context::{Actor, Context, Dot, RUNS_MAX, Run};
 pub use hybrid::{ClockError, DRIFT_MAX_DEFAULT, HybridClock, RESERVE_MICROS, Stamp};
-pub use token::{Token, TokenError};
+pub use token::{Subject, Token, TokenError};

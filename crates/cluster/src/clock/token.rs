@@ -3,22 +3,31 @@
 //! ```text
 //! offset size field
 //!      0    1 version   u8, see `VERSION`
-//!      1    8 stamp     u64 LE, the greatest stamp that was read
-//!      9    . context
-//!     -8    8 checksum  u64 LE, xxh3-64 of keyspace u32 LE, length of the key u32 LE, key, and the bytes before it
+//!      1    8 cluster   u64 LE
+//!      9    8 key       u64 LE, xxh3-64 of the key
+//!     17    8 stamp     u64 LE, the greatest stamp that was read
+//!     25    . keyspace  varint
+//!      .    . context   1, then the context; or 2, then how many runs it had, varint, where these are more than `RUNS_MAX`
+//!     -8    8 checksum  u64 LE, xxh3-64 of the bytes before it
 //! ```
 
+use super::context::RUNS_MAX;
 use super::{Context, Stamp};
-use crate::codec::wire::{Input, Wire};
+use crate::codec::DecodeError;
+use crate::codec::wire::{Input, Wire, check, invalid};
 use base::KeyspaceId;
 use base::checksum::xxh3_64;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const CONTEXT: u8 = 1;
+const TOO_MANY_RUNS: u8 = 2;
 const CHECKSUM_LEN: usize = size_of::<u64>();
+const KEYSPACE_OFFSET: usize = size_of::<u8>() + 3 * size_of::<u64>();
+const _: () = assert!(KEYSPACE_OFFSET == 25, "drawing and fields disagree");
 
 /// What a read has seen, to be handed back with the write that replaces it.
 ///
-/// Sealed with keyspace and key: what was read of one key says nothing about another. Not a secret and no signature; it
+/// Sealed with cluster, keyspace and key: what was read of one key says nothing about another. Not a secret and no signature; it
 /// guards against mistakes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Token {
@@ -28,26 +37,81 @@ pub struct Token {
     pub stamp: Stamp,
 }
 
+/// Whose writes a token speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// The cluster; see [`Topology::cluster`](crate::topology::Topology::cluster).
+    pub cluster: u64,
+    /// The keyspace of that cluster.
+    pub keyspace: KeyspaceId,
+    /// The key in it.
+    pub key: &'a [u8],
+}
+
 /// Why bytes are no token for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// They are no token at all, or one of a version that this one cannot read.
-    #[error("not a token; pass back the bytes that a read returned")]
+    /// They are no token at all, or one of a version that this one cannot read, or they have changed since they were one.
+    #[error("not a token, or a damaged one; pass back the bytes that a read returned")]
     NotAToken,
-    /// It was read from another key or keyspace, or its bytes have changed.
-    #[error("token does not belong to this key; pass back what a read of the same key returned")]
+    /// It was read from another cluster, where keyspaces and writes of the same numbers are others.
+    #[error(
+        "token of another cluster; pass back what a read of this one returned cluster={cluster:016x} token={token:016x}"
+    )]
+    OtherCluster {
+        /// The cluster that was to take it.
+        cluster: u64,
+        /// The cluster that it was read from.
+        token: u64,
+    },
+    /// It was read from another keyspace.
+    #[error(
+        "token of another keyspace; pass back what a read of this one returned keyspace={keyspace} token={token}"
+    )]
+    OtherKeyspace {
+        /// The keyspace that was to take it.
+        keyspace: KeyspaceId,
+        /// The keyspace that it was read from.
+        token: KeyspaceId,
+    },
+    /// It was read from another key.
+    #[error("token of another key; pass back what a read of the same key returned")]
     OtherKey,
+    /// What was read accounts for more separate runs of writes than a write can name. Exchanges between the owners close the gaps.
+    #[error(
+        "token would name {runs} runs of writes, the limit is {max}; read again later, once the owners have exchanged what they lack, and pass back that token"
+    )]
+    TooManyRuns {
+        /// How many they are.
+        runs: u64,
+        /// How many a write can name.
+        max: u64,
+    },
 }
 
 impl Token {
-    /// The bytes to hand to whoever has read `key`.
+    /// The bytes to hand to whoever has read `subject`. They are bounded: of a context with more than [`RUNS_MAX`] runs they say that
+    /// alone, and will not [`open`](Self::open).
     #[must_use]
-    pub fn seal(&self, keyspace: KeyspaceId, key: &[u8]) -> Vec<u8> {
+    pub fn seal(&self, subject: &Subject<'_>) -> Vec<u8> {
         let mut bytes = vec![VERSION];
+        bytes.extend_from_slice(&subject.cluster.to_le_bytes());
+        bytes.extend_from_slice(&xxh3_64(subject.key).to_le_bytes());
         self.stamp.put(&mut bytes);
-        self.context.put(&mut bytes);
-        let checksum = checksum(keyspace, key, &bytes);
+        base::invariant!(bytes.len() == KEYSPACE_OFFSET, "drawing and fields disagree");
+        subject.keyspace.put(&mut bytes);
+        match self.check() {
+            Ok(()) => {
+                bytes.push(CONTEXT);
+                self.context.put(&mut bytes);
+            }
+            Err(_) => {
+                bytes.push(TOO_MANY_RUNS);
+                (self.context.runs().len() as u64).put(&mut bytes);
+            }
+        }
+        let checksum = xxh3_64(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
     }
@@ -55,27 +119,76 @@ impl Token {
     /// The token in `bytes`.
     ///
     /// # Errors
-    /// [`TokenError`] unless it was sealed for this keyspace and key.
-    pub fn open(keyspace: KeyspaceId, key: &[u8], bytes: &[u8]) -> Result<Token, TokenError> {
+    /// [`TokenError`] unless it was sealed for this subject, with a context that a write can name.
+    pub fn open(subject: &Subject<'_>, bytes: &[u8]) -> Result<Token, TokenError> {
+        let not_a_token = |_: DecodeError| TokenError::NotAToken;
         let (body, stored) =
             bytes.split_last_chunk::<CHECKSUM_LEN>().ok_or(TokenError::NotAToken)?;
-        if body.first() != Some(&VERSION) {
+        if body.first() != Some(&VERSION) || xxh3_64(body) != u64::from_le_bytes(*stored) {
             return Err(TokenError::NotAToken);
         }
-        if checksum(keyspace, key, body) != u64::from_le_bytes(*stored) {
-            return Err(TokenError::OtherKey);
-        }
         let mut input = Input::new(&body[1..]);
-        let token = Stamp::take(&mut input)
-            .and_then(|stamp| Ok(Token { stamp, context: Context::take(&mut input)? }))
-            .and_then(|token| input.end().map(|()| token));
-        token.map_err(|_| TokenError::NotAToken)
+        let told = Told::take(&mut input).map_err(not_a_token)?;
+        input.end().map_err(not_a_token)?;
+        told.check_subject(subject)?;
+        told.token
+    }
+
+    /// Whether a write can name what the token does.
+    ///
+    /// # Errors
+    /// [`TokenError::TooManyRuns`].
+    pub fn check(&self) -> Result<(), TokenError> {
+        match self.context.runs().len() {
+            0..=RUNS_MAX => Ok(()),
+            runs => Err(too_many(runs as u64)),
+        }
     }
 }
 
-fn checksum(keyspace: KeyspaceId, key: &[u8], body: &[u8]) -> u64 {
-    let (id, len) = (keyspace.0.to_le_bytes(), (key.len() as u32).to_le_bytes());
-    xxh3_64(&[&id, &len, key, body].concat())
+/// What the bytes of a token say.
+struct Told {
+    cluster: u64,
+    keyspace: KeyspaceId,
+    key_hash: u64,
+    token: Result<Token, TokenError>,
+}
+
+impl Told {
+    fn take(input: &mut Input<'_>) -> Result<Told, DecodeError> {
+        let cluster = input.u64("cluster")?;
+        let key_hash = input.u64("key")?;
+        let stamp = Stamp::take(input)?;
+        let keyspace = KeyspaceId::take(input)?;
+        let token = match input.u8("context")? {
+            CONTEXT => Ok(Token { stamp, context: Context::take(input)? }),
+            TOO_MANY_RUNS => {
+                let runs = input.varint("runs")?;
+                check(runs > RUNS_MAX as u64, "runs")?;
+                Err(too_many(runs))
+            }
+            _ => return Err(invalid("context")),
+        };
+        Ok(Told { cluster, keyspace, key_hash, token })
+    }
+
+    fn check_subject(&self, subject: &Subject<'_>) -> Result<(), TokenError> {
+        let Subject { cluster, keyspace, key } = *subject;
+        if self.cluster != cluster {
+            return Err(TokenError::OtherCluster { cluster, token: self.cluster });
+        }
+        if self.keyspace != keyspace {
+            return Err(TokenError::OtherKeyspace { keyspace, token: self.keyspace });
+        }
+        if self.key_hash != xxh3_64(key) {
+            return Err(TokenError::OtherKey);
+        }
+        Ok(())
+    }
+}
+
+fn too_many(runs: u64) -> TokenError {
+    TokenError::TooManyRuns { runs, max: RUNS_MAX as u64 }
 }
 
 #[cfg(test)]
@@ -85,23 +198,49 @@ mod tests {
     use crate::clock::{Actor, Dot};
     use proptest::prelude::*;
 
-    const USERS: KeyspaceId = KeyspaceId(7);
+    fn of(key: &[u8]) -> Subject<'_> {
+        Subject { cluster: 0xabcd, keyspace: KeyspaceId(7), key }
+    }
+
+    /// A context of so many runs.
+    fn with_runs(runs: usize) -> Context {
+        (1..=runs as u64).map(|n| Dot::new(Actor(1), 2 * n)).collect()
+    }
 
     proptest! {
         #[test]
         fn it_opens_for_its_key_alone(context in any_context(), stamp: u64, key: Vec<u8>, other: Vec<u8>, flip: prop::sample::Index) {
             let token = Token { context, stamp: Stamp(stamp) };
-            let bytes = token.seal(USERS, &key);
-            prop_assert_eq!(Token::open(USERS, &key, &bytes), Ok(token));
-            prop_assert_eq!(Token::open(KeyspaceId(8), &key, &bytes), Err(TokenError::OtherKey));
+            let bytes = token.seal(&of(&key));
+            prop_assert_eq!(Token::open(&of(&key), &bytes), Ok(token));
+            let elsewhere = Subject { cluster: 1, ..of(&key) };
+            let error = TokenError::OtherCluster { cluster: 1, token: 0xabcd };
+            prop_assert_eq!(Token::open(&elsewhere, &bytes), Err(error));
+            let elsewhere = Subject { keyspace: KeyspaceId(8), ..of(&key) };
+            let error = TokenError::OtherKeyspace { keyspace: KeyspaceId(8), token: KeyspaceId(7) };
+            prop_assert_eq!(Token::open(&elsewhere, &bytes), Err(error));
             if other != key {
-                prop_assert_eq!(Token::open(USERS, &other, &bytes), Err(TokenError::OtherKey));
+                prop_assert_eq!(Token::open(&of(&other), &bytes), Err(TokenError::OtherKey));
             }
             let mut damaged = bytes.clone();
             damaged[flip.index(bytes.len())] ^= 1;
-            prop_assert!(Token::open(USERS, &key, &damaged).is_err());
-            prop_assert!(Token::open(USERS, &key, &bytes[..flip.index(bytes.len())]).is_err());
+            let cut = &bytes[..flip.index(bytes.len())];
+            prop_assert_eq!(Token::open(&of(&key), &damaged), Err(TokenError::NotAToken));
+            prop_assert_eq!(Token::open(&of(&key), cut), Err(TokenError::NotAToken));
         }
+    }
+
+    #[test]
+    fn one_with_too_many_runs_says_so_and_is_short() {
+        let most = Token { context: with_runs(RUNS_MAX), stamp: Stamp(1) };
+        assert_eq!(Token::open(&of(b"k"), &most.seal(&of(b"k"))), Ok(most));
+        let more = Token { context: with_runs(RUNS_MAX + 1), stamp: Stamp(1) };
+        let bytes = more.seal(&of(b"k"));
+        assert!(bytes.len() < 64, "{}", bytes.len());
+        let error = TokenError::TooManyRuns { runs: 65_537, max: 65_536 };
+        assert_eq!(Token::open(&of(b"k"), &bytes), Err(error));
+        assert_eq!(more.check(), Err(error));
+        assert_eq!(Token::open(&of(b"other"), &bytes), Err(TokenError::OtherKey));
     }
 
     #[test]
@@ -110,13 +249,17 @@ mod tests {
             .map(|(a, n)| Dot::new(Actor(a), n))
             .into_iter()
             .collect();
-        let bytes = Token { context, stamp: Stamp(0x0102_0304) }.seal(USERS, b"key");
-        let shown: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let bytes = Token { context, stamp: Stamp(0x0102_0304) }.seal(&of(b"key"));
+        let hex = |bytes: &[u8]| {
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(hex(&bytes[..9]), "02 cd ab 00 00 00 00 00 00");
+        assert_eq!(bytes[9..17], xxh3_64(b"key").to_le_bytes());
         assert_eq!(
-            shown[..shown.len() - CHECKSUM_LEN].join(" "),
-            "01 04 03 02 01 00 00 00 00 02 01 02 00 01 02 00 ac 02 01 08 00"
+            hex(&bytes[17..bytes.len() - CHECKSUM_LEN]),
+            "04 03 02 01 00 00 00 00 07 01 02 01 02 00 01 02 00 ac 02 01 08 00"
         );
-        let sealed = [&7u32.to_le_bytes()[..], &3u32.to_le_bytes(), b"key", &bytes[..21]].concat();
-        assert_eq!(bytes[21..], xxh3_64(&sealed).to_le_bytes());
+        let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_LEN>().expect("long enough");
+        assert_eq!(*checksum, xxh3_64(body).to_le_bytes());
     }
 }

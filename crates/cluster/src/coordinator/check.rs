@@ -1,5 +1,6 @@
 //! What is wrong with a request and can be told before anything happens.
 
+use crate::clock::RUNS_MAX;
 use crate::codec::message::Op;
 use crate::layout::KEY_BYTES_MAX;
 use crate::node::Policy;
@@ -32,9 +33,14 @@ pub(super) fn key(key: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// A write whose value no owner would take.
+/// A write whose value no owner would take, or which no message would hold.
 pub(super) fn op(op: &Op, bounds: &Bounds) -> Result<(), Failure> {
     key(&op.key)?;
+    let runs = op.replaces.runs().len();
+    if runs > RUNS_MAX {
+        let detail = format!("{runs} runs of writes replaced, {RUNS_MAX} at most; read again");
+        return Err(invalid(detail));
+    }
     let (len, max) = (op.value.as_ref().map_or(0, |value| value.len()), bounds.value_bytes_max);
     match len <= max {
         true => Ok(()),

@@ -237,6 +237,7 @@ impl ClusterBuilder {
         let seed = Rng::from_entropy().next_u64();
         let network = InProcess::new(Arc::clone(&runtime) as _, seed, self.limits);
         let shared = Arc::new(Shared {
+            cluster: agreement.known().cluster(),
             network,
             plan,
             agreement,

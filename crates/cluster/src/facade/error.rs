@@ -19,7 +19,7 @@ pub enum Error {
         /// What it says.
         detail: String,
     },
-    /// The bytes handed in as a token are none, or one of another key.
+    /// The bytes handed in as a token are none, or one of another cluster, keyspace or key, or it names more than a write can.
     #[error(transparent)]
     Token(#[from] TokenError),
     /// The options contradict each other, or what the cluster was made with.

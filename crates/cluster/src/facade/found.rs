@@ -1,10 +1,10 @@
 //! What clients are told.
 
-use crate::clock::{Context, Token};
+use crate::clock::{Context, Subject, Token};
 use crate::codec::message::Written;
 use crate::coordinator::Answered;
 use crate::record::Record;
-use base::{KeyspaceId, Slice};
+use base::Slice;
 use ring::NodeId;
 
 /// What is stored under a key.
@@ -17,25 +17,19 @@ pub struct Found {
 
 impl Found {
     pub(super) fn new(
-        keyspace: KeyspaceId,
-        key: &[u8],
+        subject: &Subject<'_>,
         record: &Record,
         served_by: Vec<NodeId>,
         now_micros: u64,
     ) -> Found {
         let values = record.versions().iter().filter_map(|version| version.value_at(now_micros));
         let values = values.cloned().collect();
-        let token = record.token(&Context::new()).seal(keyspace, key);
+        let token = record.token(&Context::new()).seal(subject);
         Found { values, token, served_by }
     }
 
-    pub(super) fn of(
-        keyspace: KeyspaceId,
-        key: &[u8],
-        answered: Answered,
-        now_micros: u64,
-    ) -> Found {
-        Found::new(keyspace, key, &answered.record, answered.served_by, now_micros)
+    pub(super) fn of(subject: &Subject<'_>, answered: Answered, now_micros: u64) -> Found {
+        Found::new(subject, &answered.record, answered.served_by, now_micros)
     }
 
     /// The value; of several siblings the first. `None` if there is none.
@@ -72,10 +66,10 @@ pub struct Put {
 }
 
 impl Put {
-    pub(super) fn new(keyspace: KeyspaceId, key: &[u8], written: Written) -> Put {
+    pub(super) fn new(subject: &Subject<'_>, written: Written) -> Put {
         let token = Token { context: written.context, stamp: written.stamp };
         let Written { owners, hinted, .. } = written;
-        Put { token: token.seal(keyspace, key), owners, hinted }
+        Put { token: token.seal(subject), owners, hinted }
     }
 
     /// To be handed to a write that replaces this one.

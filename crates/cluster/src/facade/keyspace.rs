@@ -4,7 +4,7 @@ use super::options::{GetOptions, PutOptions, Replaces};
 use super::range::ClusterRange;
 use super::wait::{Pending, pending};
 use super::{Error, Found, Put, Shared, slice};
-use crate::clock::{Context, Token};
+use crate::clock::{Context, Subject, Token};
 use crate::codec::message::Op;
 use crate::coordinator::{Answered, ReadOptions, WriteOptions};
 use crate::node::Node;
@@ -64,7 +64,7 @@ impl ClusterKeyspace {
     /// # Errors
     /// [`Failure::Unknown`], [`Failure::Timeout`]: it may be there, or appear later. [`Failure::Unavailable`]: there are not as many owners
     /// as are wanted, or they cannot be reached for the read before it. [`Failure::TooManySiblings`]: read, merge, and write with the token
-    /// of that read. [`Error::Token`]: the token is of another key. [`Error::NodeIsDown`].
+    /// of that read. [`Error::Token`]: the token is of another cluster, keyspace or key, or names too much. [`Error::NodeIsDown`].
     pub fn put_with(
         &self,
         key: impl AsRef<[u8]>,
@@ -116,13 +116,14 @@ impl ClusterKeyspace {
         key: impl AsRef<[u8]>,
         options: &GetOptions,
     ) -> Result<Pending<Result<Found, Error>>, Error> {
-        let (key, id) = (slice(key), self.id);
+        let (key, id, cluster) = (slice(key), self.id, self.shared.cluster);
         let (node, options) = self.reading(options)?;
         let now = self.shared.runtime.wall_micros();
         let (teller, pending) = pending(options.timeout_micros);
         node.read(id, vec![key.clone()], options, move |results| {
             let result = results.into_iter().next().unwrap_or(Err(Failure::Closed));
-            let found = result.map(|answered| Found::of(id, &key, answered, now));
+            let subject = Subject { cluster, keyspace: id, key: &key };
+            let found = result.map(|answered| Found::of(&subject, answered, now));
             teller.tell(found.map_err(Error::from));
         });
         Ok(pending)
@@ -138,14 +139,15 @@ impl ClusterKeyspace {
         value: impl AsRef<[u8]>,
         options: &PutOptions,
     ) -> Result<Pending<Result<Put, Error>>, Error> {
-        let (key, id) = (slice(key), self.id);
+        let (key, id, cluster) = (slice(key), self.id, self.shared.cluster);
         let token = self.token(&key, &options.replaces)?;
         let op = op(&key, Some(slice(value)), token, options);
         let (node, options) = self.writing(options)?;
         let (teller, pending) = pending(options.timeout_micros);
         node.write(id, vec![op], options, move |results| {
             let result = results.into_iter().next().unwrap_or(Err(Failure::Closed));
-            let put = result.map(|written| Put::new(id, &key, written));
+            let subject = Subject { cluster, keyspace: id, key: &key };
+            let put = result.map(|written| Put::new(&subject, written));
             teller.tell(put.map_err(Error::from));
         });
         Ok(pending)
@@ -225,7 +227,7 @@ impl ClusterKeyspace {
         let put = |(outcome, (key, _)): (Result<(), Error>, &(Slice, Option<Slice>))| {
             outcome?;
             let written = results.next().unwrap_or(Err(Failure::Closed))?;
-            Ok(Put::new(self.id, key, written))
+            Ok(Put::new(&self.subject(key), written))
         };
         Ok(outcomes.into_iter().zip(pairs).map(put).collect())
     }
@@ -244,12 +246,20 @@ impl ClusterKeyspace {
         }
         let get = GetOptions { timeout_micros: options.timeout_micros, ..GetOptions::default() };
         let keys: Vec<Slice> = pairs.iter().map(|(key, _)| key.clone()).collect();
-        self.read_each(&keys, &get, |_, answered| answered.record.token(&Context::new()))
+        let read =
+            self.read_each(&keys, &get, |_, answered| answered.record.token(&Context::new()))?;
+        let usable = |token: Token| Ok(token.check().map(|()| token)?);
+        Ok(read.into_iter().map(|token| token.and_then(usable)).collect())
+    }
+
+    /// What tokens of `key` are sealed with.
+    pub(super) fn subject<'a>(&self, key: &'a [u8]) -> Subject<'a> {
+        Subject { cluster: self.shared.cluster, keyspace: self.id, key }
     }
 
     fn token(&self, key: &[u8], replaces: &Replaces) -> Result<Token, Error> {
         match replaces {
-            Replaces::Token(bytes) => Ok(Token::open(self.id, key, bytes)?),
+            Replaces::Token(bytes) => Ok(Token::open(&self.subject(key), bytes)?),
             Replaces::Current | Replaces::Nothing => Ok(Token::default()),
         }
     }
@@ -260,7 +270,7 @@ impl ClusterKeyspace {
         options: &GetOptions,
     ) -> Result<Vec<Result<Found, Error>>, Error> {
         self.read_each(&keys, options, |key, one| {
-            Found::of(self.id, key, one, self.shared.runtime.wall_micros())
+            Found::of(&self.subject(key), one, self.shared.runtime.wall_micros())
         })
     }
 

@@ -72,6 +72,8 @@ pub struct Cluster {
 /// What all handles of a cluster share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// Of which cluster tokens are.
+    pub(crate) cluster: u64,
     pub(crate) network: Arc<InProcess>,
     pub(crate) plan: builder::Plan,
     pub(crate) agreement: agreement::Agreement,

@@ -120,7 +120,7 @@ impl ClusterRange {
             let Some((key, record)) = part.records.pop_front() else { continue };
             let served_by = part.served_by.clone();
             self.show(at);
-            let found = Found::new(self.keyspace.id, &key, &record, served_by, now);
+            let found = Found::new(&self.keyspace.subject(&key), &record, served_by, now);
             // What is deleted is read, too, so that it is not taken for alive.
             if found.value().is_some() {
                 return Ok(Some((key, found)));

@@ -14,7 +14,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use crate::clock::{Context, RUNS_STORED_MAX, Stamp};
+use crate::clock::{Context, RUNS_MAX, RUNS_STORED_MAX, Stamp};
 use crate::codec::message::{Answer, FloorSet, Seen, SeenIs, SetFloor};
 use crate::node::{Change, Node, Replica};
 use crate::record::Floor;
@@ -215,7 +215,14 @@ impl Node {
             let hinted = match round {
                 0 => Context::new(),
                 _ if view.is_on_the_move(keyspace, partition) => return Err(Failure::NotReady),
-                _ => self.hints().dots_for(self.replica(), keyspace, partition)?,
+                _ => {
+                    let hinted = self.hints().dots_for(self.replica(), keyspace, partition)?;
+                    if hinted.runs().len() > RUNS_MAX {
+                        // More than an answer holds. The round ends, as any while hints wait for an owner that is away.
+                        return Err(Failure::NotReady);
+                    }
+                    hinted
+                }
             };
             if !view.is_owner(self.id(), keyspace, partition) {
                 let (seen, floor) = (Context::new(), Floor::default());
