@@ -5,8 +5,8 @@ mod common;
 #[path = "common/idle.rs"]
 mod idle;
 
-use cluster::clock::{Actor, Dot, Stamp, TokenError};
-use cluster::codec::message::{Apply, Cause, Item, Read, Wanted};
+use cluster::clock::{Actor, Context, Dot, Stamp, TokenError};
+use cluster::codec::message::{Answer, Apply, Cause, Item, Read, Wanted};
 use cluster::record::{Bounds, Mode, Record, Write};
 use cluster::transport::{Advice, Call, Ended, Failure, Limits, Transport};
 use cluster::{
@@ -123,10 +123,10 @@ fn options_that_make_no_cluster_and_no_keyspace() {
         let made = store.keyspace("n", KeyspaceOptions::new().replication(n)).map(drop);
         refused(&store, made, "give 1 to");
     }
-    for siblings_max in [0, 1 << 16] {
+    for siblings_max in [0, 257, 1 << 16] {
         let mut options = KeyspaceOptions::new();
         options.bounds = Bounds { siblings_max, ..Bounds::default() };
-        refused(&store, store.keyspace("n", options).map(drop), "give 1 to 65535");
+        refused(&store, store.keyspace("n", options).map(drop), "give 1 to 256");
     }
     let names: Vec<_> = store.view().unwrap().keyspaces().map(|(_, p)| p.name.clone()).collect();
     assert_eq!(names, ["default".to_owned(), "x".repeat(64)]);
@@ -366,6 +366,51 @@ fn more_siblings_than_a_keyspace_allows() {
     let token = carts.get("cart").unwrap().token().to_vec();
     carts.put_with("cart", "all", &PutOptions::new().token(&token)).unwrap();
     assert_eq!(carts.get("cart").unwrap().siblings(), ["all"]);
+}
+
+/// A record with so many values that `actor` wrote side by side.
+fn beside_each_other(actor: u64, count: u64) -> Record {
+    let bounds = Bounds { siblings_max: count as usize, ..Bounds::default() };
+    (1..=count).fold(Record::default(), |record, n| {
+        let write = Write {
+            dot: Dot::new(Actor(actor), n),
+            stamp: Stamp::at_micros(n),
+            value: Some(format!("{actor}-{n}").as_str().into()),
+            expires_micros: 0,
+            replaces: &Context::new(),
+            by_owner: true,
+        };
+        record.write(&write, Mode::Siblings, &bounds).unwrap()
+    })
+}
+
+#[test]
+fn siblings_that_owners_took_apart_stay_readable_when_they_are_merged() {
+    let (_dir, store) = small(3);
+    let view = store.view().unwrap();
+    let (keyspace, _) = view.keyspaces().next().unwrap();
+    let (key, partition) = ("k", view.ring().partition_of(b"k"));
+    let owner = store.owners_of(key).unwrap()[0];
+    let said = |actor| {
+        let items =
+            vec![Item { key: key.into(), record: beside_each_other(actor, 400), made_by: None }];
+        let apply = Apply { keyspace, partition, cause: Cause::ReadRepair, items };
+        match call(&store, owner, view.epoch(), apply).unwrap().answer {
+            Answer::Applied(mut applied) => applied.results.remove(0),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(said(101).is_ok());
+    assert!(said(102).is_ok());
+    assert_eq!(said(103), Err(Failure::TooManySiblings { max: 1024 }), "1,200 nobody could read");
+    let found = store.default_keyspace().get_with(key, &GetOptions::new().owners(3)).unwrap();
+    assert_eq!(found.siblings().len(), 800);
+    let beside = PutOptions::new().beside();
+    let more = store.via(owner).put_with(key, "more", &beside);
+    refused(&store, more, "read, merge");
+    let merged = PutOptions::new().token(found.token());
+    store.default_keyspace().put_with(key, "merged", &merged).unwrap();
+    assert_eq!(store.get(key).unwrap().siblings(), ["merged"]);
 }
 
 #[test]

@@ -13,6 +13,8 @@ use std::fmt;
 
 /// Most runs of a context that is decoded.
 pub const RUNS_MAX: usize = 1 << 16;
+/// Most runs that a write may say it replaces: its own dot comes to them in the answer.
+pub(crate) const RUNS_NAMED_MAX: usize = RUNS_MAX - 1;
 /// Most runs of a record's context, and of a floor: together they fit into one that is sent. A replica stores no more.
 pub(crate) const RUNS_STORED_MAX: usize = RUNS_MAX / 2;
 

@@ -11,7 +11,7 @@ mod context;
 mod hybrid;
 mod token;
 
-pub(crate) use context::RUNS_STORED_MAX;
 pub use context::{Actor, Context, Dot, RUNS_MAX, Run};
+pub(crate) use context::{RUNS_NAMED_MAX, RUNS_STORED_MAX};
 pub use hybrid::{ClockError, DRIFT_MAX_DEFAULT, HybridClock, RESERVE_MICROS, Stamp};
 pub use token::{Subject, Token, TokenError};

@@ -7,11 +7,11 @@
 //!      9    8 key       u64 LE, xxh3-64 of the key
 //!     17    8 stamp     u64 LE, the greatest stamp that was read
 //!     25    . keyspace  varint
-//!      .    . context   1, then the context; or 2, then how many runs it had, varint, where these are more than `RUNS_MAX`
+//!      .    . context   1, then the context; or 2, then how many runs it had, varint, where these are more than a write may name
 //!     -8    8 checksum  u64 LE, xxh3-64 of the bytes before it
 //! ```
 
-use super::context::RUNS_MAX;
+use super::context::RUNS_NAMED_MAX;
 use super::{Context, Stamp};
 use crate::codec::DecodeError;
 use crate::codec::wire::{Input, Wire, check, invalid};
@@ -91,7 +91,7 @@ pub enum TokenError {
 }
 
 impl Token {
-    /// The bytes to hand to whoever has read `subject`. They are bounded: of a context with more than [`RUNS_MAX`] runs they say that
+    /// The bytes to hand to whoever has read `subject`. They are bounded: of a context with more runs than a write may name they say that
     /// alone, and will not [`open`](Self::open).
     #[must_use]
     pub fn seal(&self, subject: &Subject<'_>) -> Vec<u8> {
@@ -140,7 +140,7 @@ impl Token {
     /// [`TokenError::TooManyRuns`].
     pub fn check(&self) -> Result<(), TokenError> {
         match self.context.runs().len() {
-            0..=RUNS_MAX => Ok(()),
+            0..=RUNS_NAMED_MAX => Ok(()),
             runs => Err(too_many(runs as u64)),
         }
     }
@@ -164,7 +164,7 @@ impl Told {
             CONTEXT => Ok(Token { stamp, context: Context::take(input)? }),
             TOO_MANY_RUNS => {
                 let runs = input.varint("runs")?;
-                check(runs > RUNS_MAX as u64, "runs")?;
+                check(runs > RUNS_NAMED_MAX as u64, "runs")?;
                 Err(too_many(runs))
             }
             _ => return Err(invalid("context")),
@@ -188,7 +188,7 @@ impl Told {
 }
 
 fn too_many(runs: u64) -> TokenError {
-    TokenError::TooManyRuns { runs, max: RUNS_MAX as u64 }
+    TokenError::TooManyRuns { runs, max: RUNS_NAMED_MAX as u64 }
 }
 
 #[cfg(test)]
@@ -232,12 +232,12 @@ mod tests {
 
     #[test]
     fn one_with_too_many_runs_says_so_and_is_short() {
-        let most = Token { context: with_runs(RUNS_MAX), stamp: Stamp(1) };
+        let most = Token { context: with_runs(RUNS_NAMED_MAX), stamp: Stamp(1) };
         assert_eq!(Token::open(&of(b"k"), &most.seal(&of(b"k"))), Ok(most));
-        let more = Token { context: with_runs(RUNS_MAX + 1), stamp: Stamp(1) };
+        let more = Token { context: with_runs(RUNS_NAMED_MAX + 1), stamp: Stamp(1) };
         let bytes = more.seal(&of(b"k"));
         assert!(bytes.len() < 64, "{}", bytes.len());
-        let error = TokenError::TooManyRuns { runs: 65_537, max: 65_536 };
+        let error = TokenError::TooManyRuns { runs: 65_536, max: 65_535 };
         assert_eq!(Token::open(&of(b"k"), &bytes), Err(error));
         assert_eq!(more.check(), Err(error));
         assert_eq!(Token::open(&of(b"other"), &bytes), Err(TokenError::OtherKey));

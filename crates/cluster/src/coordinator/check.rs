@@ -1,10 +1,10 @@
 //! What is wrong with a request and can be told before anything happens.
 
-use crate::clock::RUNS_MAX;
+use crate::clock::RUNS_NAMED_MAX;
 use crate::codec::message::Op;
 use crate::layout::KEY_BYTES_MAX;
 use crate::node::Policy;
-use crate::record::Bounds;
+use crate::record::{self, Bounds};
 use crate::transport::{Detail, Failure};
 
 fn invalid(detail: String) -> Failure {
@@ -37,8 +37,9 @@ pub(super) fn key(key: &[u8]) -> Result<(), Failure> {
 pub(super) fn op(op: &Op, bounds: &Bounds) -> Result<(), Failure> {
     key(&op.key)?;
     let runs = op.replaces.runs().len();
-    if runs > RUNS_MAX {
-        let detail = format!("{runs} runs of writes replaced, {RUNS_MAX} at most; read again");
+    if runs > RUNS_NAMED_MAX {
+        let detail =
+            format!("{runs} runs of writes replaced, {RUNS_NAMED_MAX} at most; read again");
         return Err(invalid(detail));
     }
     let (len, max) = (op.value.as_ref().map_or(0, |value| value.len()), bounds.value_bytes_max);
@@ -54,5 +55,8 @@ pub(super) fn op(op: &Op, bounds: &Bounds) -> Result<(), Failure> {
 /// keys and contexts.
 pub(super) fn bounds(policy: &Policy, frame_bytes_max: usize) -> Bounds {
     let share = frame_bytes_max / (policy.replicas + 1);
-    Bounds { value_bytes_max: policy.bounds.value_bytes_max.min(share), ..policy.bounds }
+    Bounds {
+        value_bytes_max: policy.bounds.value_bytes_max.min(share),
+        siblings_max: policy.bounds.siblings_max.min(record::siblings_max(policy.replicas)),
+    }
 }

@@ -8,7 +8,7 @@ use crate::clock::Actor;
 use crate::membership::Config;
 use crate::node::{Node, NodeOptions, Parts, TABLES_FROM_BYTES_DEFAULT};
 use crate::rebalance::DriverOptions;
-use crate::record::{Bounds, Mode};
+use crate::record::{self, Bounds, Mode};
 use crate::runtime::{Runtime, ThreadRuntime};
 use crate::seat::{Seat, SeatParts};
 use crate::topology::{Change, MemberState, Topology};
@@ -453,12 +453,12 @@ fn create(
     let out_of_range = |what: &str, given: usize, max: usize| {
         Error::options(format!("{what} {given} is outside its range; give 1 to {max}"))
     };
-    let siblings_max = u16::try_from(bounds.siblings_max).ok().filter(|max| *max > 0);
-    let siblings_max = siblings_max.ok_or_else(|| {
-        out_of_range("bounds.siblings_max", bounds.siblings_max, usize::from(u16::MAX))
-    })?;
     if !(1..=REPLICAS_MAX).contains(&replicas) {
         return Err(out_of_range("replication", replicas, REPLICAS_MAX));
+    }
+    let most = record::siblings_max(replicas);
+    if !(1..=most).contains(&bounds.siblings_max) {
+        return Err(out_of_range("bounds.siblings_max", bounds.siblings_max, most));
     }
     let up = topology.members().iter().filter(|member| member.state == MemberState::Up);
     let left = up.count();
@@ -466,5 +466,6 @@ fn create(
         return Err(Error::TooFewNodes { left, replicas });
     }
     let replicas = u8::try_from(replicas).unwrap_or(u8::MAX);
+    let siblings_max = u16::try_from(bounds.siblings_max).unwrap_or(u16::MAX);
     Ok(topology.create_keyspace(name, replicas, *mode, siblings_max)?)
 }

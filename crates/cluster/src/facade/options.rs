@@ -13,7 +13,8 @@ pub struct KeyspaceOptions {
     pub replication: Option<usize>,
     /// What happens to concurrent writes. Default [`Mode::Siblings`].
     pub mode: Mode,
-    /// How many siblings a key may have by writes. Default 16, and 8 MiB.
+    /// How many siblings a key may have by writes, and how many bytes they may have. Default 16, and 8 MiB; at most
+    /// [`siblings_max`](crate::record::siblings_max) siblings.
     pub bounds: Bounds,
 }
 

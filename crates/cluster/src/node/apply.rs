@@ -97,7 +97,7 @@ impl Replica {
             by_owner: true,
         };
         let record = stored.write(&write, policy.mode, &policy.bounds).map_err(refusal)?;
-        change.check_runs(&record)?;
+        change.check_readable(&record)?;
         change.state.counter = dot.counter;
         change.state.seen.insert(dot);
         let mut sent = record.clone();
@@ -161,7 +161,7 @@ impl Replica {
             incoming.drop_late(stored.as_ref(), &change.state.seen);
         }
         let merged = stored.unwrap_or_default().merge(&incoming, mode);
-        change.check_runs(&merged.record)?;
+        change.check_readable(&merged.record)?;
         for version in item.record.versions() {
             change.state.seen.insert(version.dot);
             self.follow(version.stamp);

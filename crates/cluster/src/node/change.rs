@@ -7,7 +7,7 @@ use crate::clock::{RUNS_MAX, RUNS_STORED_MAX};
 use crate::codec::message::{Cause, Item};
 use crate::layout;
 use crate::merkle::Span;
-use crate::record::Record;
+use crate::record::{Record, VERSIONS_MAX};
 use crate::transport::{Detail, Failure};
 use base::sync::MutexGuard;
 use base::{KeyspaceId, Slice, planted};
@@ -136,11 +136,15 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Whether a record can be stored and sent: beyond so many gaps in what it accounts for nobody could read it again.
+    /// Whether a record can be stored and sent: with more versions, or beyond so many gaps in what it accounts for, nobody could read it
+    /// again.
     ///
     /// # Errors
-    /// [`Failure::Invalid`].
-    pub(crate) fn check_runs(&self, record: &Record) -> Result<(), Failure> {
+    /// [`Failure::TooManySiblings`], [`Failure::Invalid`].
+    pub(crate) fn check_readable(&self, record: &Record) -> Result<(), Failure> {
+        if record.versions().len() > VERSIONS_MAX {
+            return Err(Failure::TooManySiblings { max: VERSIONS_MAX as u64 });
+        }
         let runs = record.context().runs().len();
         if runs <= RUNS_STORED_MAX {
             return Ok(());

@@ -34,8 +34,15 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// Format of a stored record.
 pub const FORMAT: u8 = 1;
-/// Most versions of a record that is decoded: above what bounds of writes let concurrent owners make.
+/// Most versions of a record that is decoded. Owners store no more, and [`siblings_max`] keeps writes below it.
 pub const VERSIONS_MAX: usize = 1 << 10;
+
+/// Most siblings that writes may leave where keys have so many owners: what each of them took by itself fits into one record when it is
+/// merged, with room for those of an owner that came and went meanwhile.
+#[must_use]
+pub const fn siblings_max(replicas: usize) -> usize {
+    VERSIONS_MAX / (replicas + 1)
+}
 
 /// What happens to concurrent writes of a key; fixed for a keyspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
