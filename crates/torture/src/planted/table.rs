@@ -233,7 +233,7 @@ pub const TABLE: &[Planted] = &[
         ("schedule", 1, Some("ingest")),
         "an ingest does not look through memtables again at the moment it is installed",
     ),
-    bug(81, &[72], ("cluster", 9, None), "a node gives dots again after a restart"),
+    bug(81, &[72], ("cluster", 2, None), "a node gives dots again after a restart"),
     bug(
         82,
         &[72],
@@ -247,9 +247,9 @@ pub const TABLE: &[Planted] = &[
         ("cluster", 26, None),
         "a late copy is taken in although its successor was seen",
     ),
-    bug(85, &[75], ("cluster", 209, None), "tombstones go before every owner has seen them"),
+    bug(85, &[75], ("cluster", 583, None), "tombstones go before every owner has seen them"),
     bug(86, &[67], ("cluster", 7, None), "what a replica has seen is not stored with the records"),
-    bug(87, &[68], ("cluster", 4, None), "a write that arrives twice is carried out twice"),
+    bug(87, &[68], ("cluster", 2, None), "a write that arrives twice is carried out twice"),
     bug(
         88,
         &[68],
@@ -265,14 +265,14 @@ pub const TABLE: &[Planted] = &[
     bug(91, &[69], ("cluster", 1, None), "a write counts one owner too many"),
     bug(93, &[75], ("cluster", 77, None), "what the floor says is left out of what an owner sends"),
     bug(94, &[71], ("cluster", 302, None), "a partition is flipped without the exchange before it"),
-    bug(95, &[82], ("cluster", 16, None), "the source deletes its copy before the flip"),
+    bug(95, &[82], ("cluster", 78, None), "the source deletes its copy before the flip"),
     bug(
         96,
         &[74, 78],
         ("cluster", 148, None),
         "a source that hands over counts without its receiver",
     ),
-    bug(98, &[69], ("cluster", 48, None), "a damaged range is served before it is filled again"),
+    bug(98, &[69], ("cluster", 226, None), "a damaged range is served before it is filled again"),
 ];
 
 #[cfg(test)]
