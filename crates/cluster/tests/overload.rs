@@ -14,7 +14,7 @@ use cluster::consensus::{Consensus, Proposal, ProposeError, SingleCopy};
 use cluster::runtime::SimRuntime;
 use cluster::topology::{Change, ProposalId, Topology};
 use cluster::transport::{Advice, Call, Ended, Failure, Limits, Link, Transport};
-use cluster::{Cluster, Epoch, Error, GetOptions, NodeId, Pending, Put, PutOptions};
+use cluster::{Cluster, Epoch, Error, Found, GetOptions, NodeId, Pending, Put, PutOptions};
 use common::{PATIENCE, builder};
 use idle::idle;
 use std::sync::mpsc::{Receiver, channel};
@@ -258,14 +258,40 @@ fn hints_have_a_bound_in_bytes_and_what_finds_no_room_is_brought_by_the_exchange
     while store.nodes().into_iter().map(kept).sum::<u64>() > 0 {
         std::thread::yield_now();
     }
-    let alone = GetOptions::new().owners(1);
-    for n in 0..100 {
-        let key = format!("key{n}");
-        while !store.via(away).get_with(&key, &alone).unwrap().served_by().contains(&away)
-            || store.via(away).get_with(&key, &alone).unwrap().value().is_none()
-        {
-            std::thread::yield_now();
-        }
+    (0..100).for_each(|n| comes_to(&store, away, &format!("key{n}")));
+    serves(&store, "after");
+}
+
+/// Waits until an owner of `key` has a value of it.
+fn comes_to(store: &Cluster, owner: NodeId, key: &str) {
+    let (at, alone) = (store.via(owner), GetOptions::new().owners(1));
+    let has = |found: Found| found.served_by().contains(&owner) && found.value().is_some();
+    while !has(at.get_with(key, &alone).unwrap()) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn hints_for_all_owners_together_have_a_bound_in_bytes() {
+    let (dir, total) = (tempfile::tempdir().unwrap(), 256 << 10);
+    let store = builder(5).hints_total_bytes_max(total).open(dir.path()).unwrap();
+    let away = [NodeId(4), NodeId(5)];
+    away.iter().for_each(|node| store.stop_node(*node).unwrap());
+    let (value, one) = (vec![7u8; 15 << 10], PutOptions::new().owners(1).beside());
+    let keys: Vec<String> = (0..150).map(|n| format!("key{n}")).collect();
+    for key in &keys {
+        store.default_keyspace().put_with(key, &value, &one).unwrap();
+    }
+    let kept: Vec<u64> =
+        store.nodes().iter().map(|node| store.load(*node).unwrap().hint_bytes).collect();
+    assert!(kept.iter().all(|bytes| *bytes <= total), "{kept:?}");
+    assert!(kept.iter().any(|bytes| *bytes > total / 2), "{kept:?}");
+    away.iter().for_each(|node| store.start_node(*node).unwrap());
+    store.hints_delivered(PATIENCE).unwrap();
+    // What found no room is brought by the exchange.
+    let owned = |node: &NodeId, key: &String| store.owners_of(key).unwrap().contains(node);
+    for node in away {
+        keys.iter().filter(|key| owned(&node, key)).for_each(|key| comes_to(&store, node, key));
     }
     serves(&store, "after");
 }

@@ -60,6 +60,7 @@ struct Queues {
     inbox: Option<usize>,
     remembered: Option<usize>,
     hints: Option<u64>,
+    hints_total: Option<u64>,
 }
 
 /// How nodes are started, also later.
@@ -174,6 +175,12 @@ impl ClusterBuilder {
     /// Sets how many bytes of hints each node keeps for each other one at most; what finds no room is left to the exchange. Default 64 MiB.
     pub fn hints_bytes_max(mut self, bytes: u64) -> Self {
         self.queues.hints = Some(bytes);
+        self
+    }
+
+    /// Sets how many bytes of hints each node keeps for all others together at most. Default 1 GiB.
+    pub fn hints_total_bytes_max(mut self, bytes: u64) -> Self {
+        self.queues.hints_total = Some(bytes);
         self
     }
 
@@ -352,6 +359,7 @@ impl Shared {
         options.inbox_bytes_max = queues.inbox.unwrap_or(options.inbox_bytes_max);
         options.remembered_bytes_max = queues.remembered.unwrap_or(options.remembered_bytes_max);
         options.hints_bytes_max = queues.hints.unwrap_or(options.hints_bytes_max);
+        options.hints_total_bytes_max = queues.hints_total.unwrap_or(options.hints_total_bytes_max);
         let parts = Parts {
             runtime: Arc::clone(&self.runtime) as _,
             transport: Arc::clone(&self.network) as _,

@@ -66,6 +66,7 @@ pub(crate) struct Hints {
     keyspace: Keyspace,
     dots: Keyspace,
     bytes_max: u64,
+    total_bytes_max: u64,
     state: Mutex<State>,
 }
 
@@ -128,11 +129,11 @@ impl Kept {
 }
 
 impl Hints {
-    /// What the database holds. Reads all of it, which is bounded.
+    /// What the database holds. Reads all of it, which is bounded: by `bytes_max` for each target, and `total_bytes_max` for all.
     ///
     /// # Errors
     /// Those of the database.
-    pub(crate) fn open(db: &lsm::Db, bytes_max: u64) -> lsm::Result<Hints> {
+    pub(crate) fn open(db: &lsm::Db, bytes_max: u64, total_bytes_max: u64) -> lsm::Result<Hints> {
         let keyspace = db.keyspace(KEYSPACE, KeyspaceOptions::default())?;
         let dots = db.keyspace(DOTS, KeyspaceOptions::default())?;
         let mut state = State::default();
@@ -159,11 +160,11 @@ impl Hints {
             }
         }
         left_over.commit_with(Durability::Buffered)?;
-        Ok(Hints { keyspace, dots, bytes_max, state: Mutex::new(state) })
+        Ok(Hints { keyspace, dots, bytes_max, total_bytes_max, state: Mutex::new(state) })
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.state.lock().targets.values().map(|target| target.bytes).sum()
+        self.state.lock().bytes()
     }
 
     pub(super) fn targets(&self) -> Vec<NodeId> {
@@ -220,7 +221,8 @@ impl Hints {
             batch.put_in(&self.keyspace, key, bytes);
         }
         let bytes = (held + added as u64).saturating_sub(removed as u64);
-        if bytes > self.bytes_max {
+        let others = state.bytes() - held;
+        if bytes > self.bytes_max || others + bytes > self.total_bytes_max {
             return Err(full);
         }
         batch.commit_with(durability).map_err(|error| failure_of(&error))?;
@@ -368,6 +370,10 @@ impl Hints {
 }
 
 impl State {
+    fn bytes(&self) -> u64 {
+        self.targets.values().map(|target| target.bytes).sum()
+    }
+
     /// Counts what is stored for a target.
     fn count(&mut self, target: NodeId, bytes: usize) {
         self.targets.entry(target).or_default().bytes += bytes as u64;

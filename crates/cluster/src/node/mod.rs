@@ -122,6 +122,8 @@ pub struct NodeOptions {
     pub remembered_bytes_max: usize,
     /// Most bytes of hints that are kept for one owner. Default 64 MiB.
     pub hints_bytes_max: u64,
+    /// Most bytes of hints for all owners together. Default 1 GiB.
+    pub hints_total_bytes_max: u64,
     /// Records that move to this node go into table files past the log where so many bytes are stored at once and nothing was stored of
     /// their keys; 0 is always, [`u64::MAX`] never. Default 1.5 MiB: for less, a table of its own is not worth it, since all who write to the node wait while what is in
     /// memory is flushed.
@@ -150,6 +152,7 @@ impl NodeOptions {
             inbox_bytes_max: 128 << 20,
             remembered_bytes_max: 32 << 20,
             hints_bytes_max: 64 << 20,
+            hints_total_bytes_max: 1 << 30,
             tables_from_bytes: TABLES_FROM_BYTES_DEFAULT,
             detector: None,
         }
@@ -259,7 +262,8 @@ impl Node {
             },
         )?;
         let topology = follow::newest_of(replica.meta(), topology)?;
-        let hints = Hints::open(replica.db(), options.hints_bytes_max)?;
+        let (hints_max, hints_total_max) = (options.hints_bytes_max, options.hints_total_bytes_max);
+        let hints = Hints::open(replica.db(), hints_max, hints_total_max)?;
         let jobs = Jobs::open(replica.db())?;
         let mover = Mover::new(options.id, MoverOptions::default(), jobs.records()?);
         // One frame finds room in any of them.
