@@ -36,9 +36,9 @@ struct Args {
     /// Least bytes of the value of each of them.
     #[arg(long, default_value_t = 0)]
     bytes: usize,
-    /// Most bytes a second that each node is sent while data moves; 0 is no limit.
-    #[arg(long, default_value_t = 16 << 20)]
-    rate: u64,
+    /// Most bytes a second that nodes are sent while data moves, all together; 0 is no limit. The default is that of the library.
+    #[arg(long)]
+    rate: Option<u64>,
     /// What moves goes into table files where so many bytes of it come together; the default is that of the library.
     #[arg(long)]
     tables_from: Option<u64>,
@@ -62,12 +62,11 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
-    let mut builder = Cluster::builder()
-        .nodes(5)
-        .replication(3)
-        .partitions(64)
-        .rebalance_by_itself(false)
-        .bytes_per_second(args.rate);
+    let mut builder =
+        Cluster::builder().nodes(5).replication(3).partitions(64).rebalance_by_itself(false);
+    if let Some(rate) = args.rate {
+        builder = builder.bytes_per_second(rate);
+    }
     if let Some(bytes) = args.tables_from {
         builder = builder.tables_from_bytes(bytes);
     }

@@ -129,7 +129,7 @@ fn jobs(sizes: &[u64]) {
         let moved = |change: &Change| {
             let topology = go(&topology, change);
             let job = go(&topology, &topology.start_job(0).expect("there are members"));
-            Estimate::of(&job, |_| 1).copies
+            Estimate::of(&job, false, |_| 1).copies
         };
         let joined = moved(&member(nodes));
         let state = |state| Change::SetState { id: NodeId(1), state };

@@ -481,6 +481,19 @@ impl Request {
             _ => Class::Bulk,
         }
     }
+
+    /// True for what no client waits for: moves, repairs, comparisons.
+    #[must_use]
+    pub fn is_background(&self) -> bool {
+        match self {
+            Request::Apply(apply) => apply.cause != Cause::Write,
+            Request::Transfer(_)
+            | Request::Digests(_)
+            | Request::Seen(_)
+            | Request::SetFloor(_) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Wire for Stored {

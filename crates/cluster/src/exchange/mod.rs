@@ -300,7 +300,7 @@ impl Node {
     /// Goes through all partitions that this node owns, and their other owners, again and again.
     pub(crate) fn walk(self: &Arc<Self>) {
         let interval = self.exchange_micros();
-        self.later(interval, |node| node.work(Node::walk_on));
+        self.later(interval, |node| node.work_in_background(Node::walk_on));
     }
 
     fn walk_on(self: &Arc<Self>) {

@@ -9,7 +9,7 @@ use crate::membership::Config;
 use crate::node::{Node, NodeOptions, Parts, TABLES_FROM_BYTES_DEFAULT};
 use crate::rebalance::DriverOptions;
 use crate::record::{self, Bounds, Mode};
-use crate::runtime::{Runtime, ThreadRuntime};
+use crate::runtime::{Runtime, ThreadRuntime, processors};
 use crate::seat::{Seat, SeatParts};
 use crate::topology::{Change, MemberState, Topology};
 use crate::transport::{InProcess, Limits};
@@ -33,6 +33,8 @@ const CACHE_BYTES: usize = 256 << 20;
 const MOVES: usize = 8;
 /// How often nodes are asked how far they are: they are near.
 const POLL_MICROS: u64 = 50_000;
+/// What moves a second at most by default, into all nodes together, for each processor: more of it, and clients wait for these.
+const BYTES_PER_PROCESSOR: u64 = 4 << 20;
 /// Threads on which nodes work.
 const THREADS: usize = 8;
 
@@ -92,6 +94,7 @@ impl ClusterBuilder {
             driver: DriverOptions {
                 moves_per_node_max: MOVES,
                 poll_micros: POLL_MICROS,
+                bytes_per_second: BYTES_PER_PROCESSOR * processors() as u64,
                 ..DriverOptions::default()
             },
             detector: Config::default(),
@@ -191,7 +194,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// Sets how many bytes a second each receiver of such a move is sent at most; 0 is no limit. Default 32 MiB.
+    /// Sets how many bytes a second the nodes that receive such a move are sent at most, all together, since they share the disk and the
+    /// processors of this process with those that serve; 0 is no limit. Default 4 MiB for each processor.
     pub fn bytes_per_second(mut self, bytes: u64) -> Self {
         self.driver.bytes_per_second = bytes;
         self
@@ -354,6 +358,7 @@ impl Shared {
             .new_member(new_member)
             .detector(self.plan.detector.clone());
         options.tables_from_bytes = self.plan.tables_from_bytes;
+        options.mover.together = true;
         let queues = &self.plan.queues;
         options.requests_bytes_max = queues.requests.unwrap_or(options.requests_bytes_max);
         options.inbox_bytes_max = queues.inbox.unwrap_or(options.inbox_bytes_max);

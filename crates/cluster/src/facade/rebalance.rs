@@ -134,7 +134,7 @@ impl Rebalance {
         })
     }
 
-    /// Sets how many bytes a second each receiver is sent at most; 0 is no limit.
+    /// Sets how many bytes a second all receivers together are sent at most; 0 is no limit.
     ///
     /// # Errors
     /// [`Error::Refused`] if no job is under way.
@@ -228,7 +228,7 @@ impl Rebalance {
             *mean.entry(keyspace.replicas).or_default() += bytes / copies.max(1);
         }
         let bytes_of = |moving: Moving| mean.get(&moving.replicas).copied().unwrap_or(0);
-        Estimate::of(topology, bytes_of)
+        Estimate::of(topology, true, bytes_of)
     }
 }
 

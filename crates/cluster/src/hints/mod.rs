@@ -75,7 +75,7 @@ impl Node {
     }
 
     fn hand_over_in(self: &Arc<Self>, micros: u64) {
-        self.later(micros, |node| node.work(Node::hand_over_some));
+        self.later(micros, |node| node.work_in_background(Node::hand_over_some));
     }
 
     fn hand_over_some(self: &Arc<Self>) {

@@ -125,9 +125,10 @@ pub struct NodeOptions {
     /// Most bytes of hints for all owners together. Default 1 GiB.
     pub hints_total_bytes_max: u64,
     /// Records that move to this node go into table files past the log where so many bytes are stored at once and nothing was stored of
-    /// their keys; 0 is always, [`u64::MAX`] never. Default 1.5 MiB: for less, a table of its own is not worth it, since all who write to the node wait while what is in
-    /// memory is flushed.
+    /// their keys; 0 is always, [`u64::MAX`] never. Default 1.5 MiB: for less, a table of its own is not worth it.
     pub tables_from_bytes: u64,
+    /// How this node moves what it is to own.
+    pub mover: MoverOptions,
     /// Failure detection, the same at all members. Default none.
     pub detector: Option<Config>,
 }
@@ -154,6 +155,7 @@ impl NodeOptions {
             hints_bytes_max: 64 << 20,
             hints_total_bytes_max: 1 << 30,
             tables_from_bytes: TABLES_FROM_BYTES_DEFAULT,
+            mover: MoverOptions::default(),
             detector: None,
         }
     }
@@ -265,7 +267,7 @@ impl Node {
         let (hints_max, hints_total_max) = (options.hints_bytes_max, options.hints_total_bytes_max);
         let hints = Hints::open(replica.db(), hints_max, hints_total_max)?;
         let jobs = Jobs::open(replica.db())?;
-        let mover = Mover::new(options.id, MoverOptions::default(), jobs.records()?);
+        let mover = Mover::new(options.id, options.mover, jobs.records()?);
         // One frame finds room in any of them.
         let frames = 2 * transport.limits().frame_bytes_max;
         let requests = Requests::new(options.requests_bytes_max.max(frames));
@@ -493,6 +495,24 @@ impl Node {
         self.runtime.run(task);
     }
 
+    /// The same for what no client waits for: it may wait itself, however much there is, and holds no request up.
+    pub(crate) fn work_in_background(&self, work: impl FnOnce(&Arc<Node>) + Send + 'static) {
+        let task = self.unless_stopped(work);
+        self.runtime.run_in_background(task);
+    }
+
+    /// One of the two.
+    pub(crate) fn work_as(
+        &self,
+        in_background: bool,
+        work: impl FnOnce(&Arc<Node>) + Send + 'static,
+    ) {
+        match in_background {
+            true => self.work_in_background(work),
+            false => self.work(work),
+        }
+    }
+
     /// The same, later.
     pub(crate) fn later(
         &self,
@@ -550,11 +570,11 @@ impl Node {
             return;
         }
         let call = Call { from: self.id, to, epoch, timeout_micros, request: request.into() };
-        let this = self.this.clone();
+        let (this, in_background) = (self.this.clone(), call.request.is_background());
         let ended = move |ended: Ended| {
             if let Some(node) = this.upgrade() {
                 node.note_silence(to, ended.as_ref().err());
-                node.work(move |node| {
+                node.work_as(in_background, move |node| {
                     node.notice_epoch(to, &ended);
                     done(node, ended);
                 });

@@ -75,7 +75,7 @@ impl Node {
             MoverEffect::Wake { micros } => {
                 self.later(micros, |node| node.work(|node| node.move_on(MoverEvent::Woken)));
             }
-            effect => self.work(move |node| node.carry_out(effect)),
+            effect => self.work_in_background(move |node| node.carry_out(effect)),
         }
     }
 }

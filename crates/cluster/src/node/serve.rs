@@ -21,7 +21,10 @@ impl Service for Front {
             return node.work(move |node| node.notice_newer(incoming.from, incoming.epoch));
         }
         match node.inbox.admit(&incoming.request, responder) {
-            Ok(responder) => node.work(move |node| node.serve(incoming, responder)),
+            Ok(responder) => {
+                let in_background = incoming.request.is_background();
+                node.work_as(in_background, move |node| node.serve(incoming, responder));
+            }
             Err((failure, responder)) => responder.fail(node.epoch(), failure),
         }
     }

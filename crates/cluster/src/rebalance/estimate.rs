@@ -14,16 +14,17 @@ pub struct Estimate {
     pub bytes: u64,
     /// Bytes of the node that receives most.
     pub bytes_at_one_node_max: u64,
-    /// Time it takes to copy, in microseconds, if each receiver gets what the throttle lets through, and nothing else slows it down; 0
-    /// without a throttle.
+    /// Time it takes to copy, in microseconds, if the throttle lets through what it may, for each receiver or, if it is so, for all together,
+    /// and nothing else slows it down; 0 without a throttle.
     pub micros: u64,
 }
 
 impl Estimate {
-    /// What the job of `topology` has left to copy; `bytes_of` says what a partition holds. To see a job before it begins, apply
+    /// What the job of `topology` has left to copy; `bytes_of` says what a partition holds, `together` whether the throttle is for all
+    /// receivers ([`MoverOptions::together`](super::MoverOptions::together)). To see a job before it begins, apply
     /// [`Topology::start_job`] and throw the result away.
     #[must_use]
-    pub fn of(topology: &Topology, bytes_of: impl Fn(Moving) -> u64) -> Estimate {
+    pub fn of(topology: &Topology, together: bool, bytes_of: impl Fn(Moving) -> u64) -> Estimate {
         let mut estimate = Estimate::default();
         let mut into: BTreeMap<NodeId, u64> = BTreeMap::new();
         for placement in topology.placements() {
@@ -40,7 +41,8 @@ impl Estimate {
         }
         estimate.bytes_at_one_node_max = into.into_values().max().unwrap_or(0);
         let rate = topology.job().map_or(0, |job| job.bytes_per_second);
-        let micros = u128::from(estimate.bytes_at_one_node_max) * 1_000_000;
+        let throttled = if together { estimate.bytes } else { estimate.bytes_at_one_node_max };
+        let micros = u128::from(throttled) * 1_000_000;
         estimate.micros = micros
             .checked_div(u128::from(rate))
             .map_or(0, |m| u64::try_from(m).unwrap_or(u64::MAX));

@@ -12,8 +12,7 @@ use std::sync::Arc;
 const FETCH_BYTES_MAX: u64 = 8 << 20;
 /// The same, at least, however low the throttle is: less is not worth a table.
 const FETCH_BYTES_MIN: u64 = 2 << 20;
-/// A throttle lets through at once what it does in one second, divided by this. Where it goes into tables, the writers of the node wait for a flush each
-/// time.
+/// A throttle lets through at once what it does in one second, divided by this.
 const FETCHES_PER_SECOND: u64 = 2;
 /// Fetches under way: one is on its way while another one is stored. More of them would hold threads and the disk that clients wait for.
 const FETCHES_MAX: usize = 2;
@@ -27,11 +26,14 @@ pub struct Ticket(pub u64);
 pub struct MoverOptions {
     /// When what failed is tried again, in microseconds. Default 500 ms.
     pub retry_micros: u64,
+    /// The throttle of a job is for all its receivers together, as is right where these are nodes of one process, with one disk and
+    /// the same processors; otherwise it is for each. Default false.
+    pub together: bool,
 }
 
 impl Default for MoverOptions {
     fn default() -> Self {
-        MoverOptions { retry_micros: 500_000 }
+        MoverOptions { retry_micros: 500_000, together: false }
     }
 }
 
@@ -286,7 +288,7 @@ impl Mover {
     fn go_on(&mut self, now: u64, effects: &mut Vec<MoverEffect>) {
         let Some(topology) = self.topology.clone() else { return };
         let paused = topology.job().is_some_and(|job| job.paused);
-        let rate = topology.job().map_or(0, |job| job.bytes_per_second);
+        let rate = rate_of(&topology, self.options.together);
         let bytes_max = fetch_bytes(rate);
         let fetches =
             |task: &&Task| matches!(task.state, State::Copying { under_way: Some(_), .. });
@@ -337,8 +339,8 @@ impl Mover {
     }
 
     fn fetched(&mut self, now: u64, ticket: Ticket, result: Result<(u64, Option<Cursor>), ()>) {
-        let rate = self.topology.as_ref().and_then(|topology| topology.job());
-        let rate = rate.map_or(0, |job| job.bytes_per_second);
+        let together = self.options.together;
+        let rate = self.topology.as_ref().map_or(0, |topology| rate_of(topology, together));
         let retry = self.options.retry_micros;
         let bytes = result.as_ref().map_or(0, |(bytes, _)| *bytes);
         let (reserved, used) = (micros_of(fetch_bytes(rate), rate), micros_of(bytes, rate));
@@ -472,6 +474,22 @@ impl Duty {
     fn none() -> Duty {
         Duty { copy_from: Vec::new(), catch_up_with: Vec::new() }
     }
+}
+
+/// Bytes a second that a receiver may be sent under `topology`; 0 is no limit. `together`: as [`MoverOptions::together`].
+fn rate_of(topology: &Topology, together: bool) -> u64 {
+    let rate = topology.job().map_or(0, |job| job.bytes_per_second);
+    if rate == 0 || !together {
+        return rate;
+    }
+    let steps = topology.placements().iter().flat_map(|placement| placement.steps());
+    let to_copy = steps.filter(|step| step.stage < Some(Stage::Joint));
+    let receivers: BTreeSet<NodeId> = to_copy
+        .flat_map(|step| {
+            step.handovers.iter().filter_map(|handover| handover.to).collect::<Vec<_>>()
+        })
+        .collect();
+    (rate / receivers.len().max(1) as u64).max(1)
 }
 
 /// Bytes to ask for at once where so many bytes a second may be sent; 0 is no limit.

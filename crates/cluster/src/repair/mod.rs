@@ -17,7 +17,7 @@ use std::sync::Arc;
 impl Node {
     /// Looks for damage and mends it, again and again.
     pub(crate) fn mend(self: &Arc<Self>) {
-        self.later(self.mend_micros(), |node| node.work(Node::mend_some));
+        self.later(self.mend_micros(), |node| node.work_in_background(Node::mend_some));
     }
 
     fn mend_some(self: &Arc<Self>) {

@@ -93,7 +93,7 @@ struct Answers {
 impl Node {
     /// Goes through the partitions that this node leads, again and again.
     pub(crate) fn lead(self: &Arc<Self>) {
-        self.later(self.round_micros(), |node| node.work(Node::lead_next));
+        self.later(self.round_micros(), |node| node.work_in_background(Node::lead_next));
     }
 
     fn lead_next(self: &Arc<Self>) {

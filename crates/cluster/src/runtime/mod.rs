@@ -8,6 +8,7 @@ mod thread;
 
 pub use sim::SimRuntime;
 pub use thread::ThreadRuntime;
+pub(crate) use thread::processors;
 
 use base::clock::Clock;
 use std::fmt::Debug;
@@ -31,4 +32,10 @@ pub trait Runtime: Clock + Debug {
 
     /// Runs `task` soon, where it may block on a disk without holding timers or messages up.
     fn run(&self, task: Task);
+
+    /// The same for work that nobody waits for and that there may be much of, such as moves and repairs: however much that is, other
+    /// tasks find a thread. Unless the runtime says otherwise that is [`run`](Self::run).
+    fn run_in_background(&self, task: Task) {
+        self.run(task);
+    }
 }

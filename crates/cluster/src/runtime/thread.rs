@@ -19,6 +19,7 @@ const IDLE_MICROS: u64 = 3_600_000_000;
 pub struct ThreadRuntime {
     shared: Arc<Shared>,
     executor: Arc<ThreadExecutor>,
+    background: Arc<ThreadExecutor>,
     timer_thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -37,8 +38,14 @@ struct Timers {
     stopped: bool,
 }
 
+/// Processors that this process may use, as the system tells; 2 if it does not.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
 impl ThreadRuntime {
-    /// A runtime that runs up to `threads` tasks side by side, at least two: one of them is kept free of work that blocks.
+    /// A runtime that runs up to `threads` tasks side by side, at least two: one of them is kept free of work that blocks. Of what
+    /// runs in the background as many run beside them as half of the processors, at least one.
     #[must_use]
     pub fn new(threads: usize) -> Arc<ThreadRuntime> {
         let shared = Arc::new(Shared {
@@ -47,10 +54,11 @@ impl ThreadRuntime {
             changed: Condvar::new(),
         });
         let executor = ThreadExecutor::new(threads.max(2));
+        let background = ThreadExecutor::new((processors() / 2).max(1));
         let (ours, theirs) = (Arc::clone(&shared), Arc::clone(&executor));
         // Without it no timer fires and every call runs into the caller's own patience; tasks still run.
         let timer_thread = thread::spawn("esker-timer", move || ours.fire(&theirs)).ok();
-        Arc::new(ThreadRuntime { shared, executor, timer_thread })
+        Arc::new(ThreadRuntime { shared, executor, background, timer_thread })
     }
 }
 
@@ -125,6 +133,10 @@ impl Runtime for ThreadRuntime {
     fn run(&self, task: Task) {
         self.executor.submit(job("task", Priority::Low, task));
     }
+
+    fn run_in_background(&self, task: Task) {
+        self.background.submit(job("background", Priority::High, task));
+    }
 }
 
 impl Drop for ThreadRuntime {
@@ -136,11 +148,12 @@ impl Drop for ThreadRuntime {
             std::mem::take(&mut timers.queue)
         };
         drop(dropped);
-        let (timer_thread, executor) = (self.timer_thread.take(), Arc::clone(&self.executor));
+        let timer_thread = self.timer_thread.take();
+        let executors = [Arc::clone(&self.executor), Arc::clone(&self.background)];
         let end = move || {
             // A task cannot panic it: tasks run elsewhere.
             drop(timer_thread.map(thread::JoinHandle::join));
-            executor.shutdown();
+            executors.iter().for_each(|executor| executor.shutdown());
         };
         if IN_TASK.get() {
             // A thread cannot wait for its own end. If there is no room for one more thread, the threads stay asleep.

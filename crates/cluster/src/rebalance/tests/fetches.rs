@@ -12,27 +12,35 @@ use std::sync::Arc;
 const MIB: u64 = 1 << 20;
 const SECOND: u64 = 1_000_000;
 
-/// Half of 16 partitions are copied from node 1 to node 2.
-fn copying(bytes_per_second: u64) -> Arc<Topology> {
+/// Of 16 partitions of node 1 those that others are to have are copied: half of them to node 2, if that is the only other one.
+fn copying(bytes_per_second: u64, others: &[u64]) -> Arc<Topology> {
     let topology = Topology::new(1, Ring::new(16).expect("a power of two"));
     let apply = |topology: Topology, change: &Change| topology.apply(change).expect("it fits");
     let topology = apply(topology, &member(1));
     let keyspace = topology.create_keyspace("k", 1, Mode::Siblings, 16).expect("a member");
-    let topology = apply(apply(topology, &keyspace), &member(2));
+    let topology = others.iter().fold(apply(topology, &keyspace), |t, n| apply(t, &member(*n)));
     let start = topology.start_job(bytes_per_second).expect("members");
     let topology = apply(topology, &start);
     let planned = topology.placements()[0].steps();
     let advance = |partition| Advance { replicas: 1, partition, to: Stage::Copying };
     let steps: Vec<Advance> = planned.map(|step| advance(step.partition)).collect();
-    assert_eq!(steps.len(), 8);
+    assert_eq!(steps.len(), 16 - 16 / (1 + others.len()));
     let job = topology.job().expect("it was started").id;
     Arc::new(apply(topology, &Change::AdvanceJob { job, steps }))
 }
 
 /// A mover that begins, and what it fetches first.
 fn begin(bytes_per_second: u64) -> (Mover, Vec<(Ticket, u64)>) {
-    let mut mover = Mover::new(NodeId(2), MoverOptions::default(), BTreeMap::new());
-    let effects = mover.handle(0, MoverEvent::Topology(copying(bytes_per_second)));
+    begin_beside(bytes_per_second, &[2], MoverOptions::default())
+}
+
+fn begin_beside(
+    bytes_per_second: u64,
+    others: &[u64],
+    options: MoverOptions,
+) -> (Mover, Vec<(Ticket, u64)>) {
+    let mut mover = Mover::new(NodeId(2), options, BTreeMap::new());
+    let effects = mover.handle(0, MoverEvent::Topology(copying(bytes_per_second, others)));
     (mover, fetches(&effects))
 }
 
@@ -92,4 +100,24 @@ fn what_did_not_come_is_not_paid_for() {
     assert_eq!(fetches(&mover.handle(20, fetched(next[0].0, MIB))), []);
     let wake = SECOND / 8 + 20;
     assert_eq!(fetches(&mover.handle(wake, MoverEvent::Woken)).len(), 1);
+}
+
+#[test]
+fn receivers_of_one_process_share_what_the_throttle_lets_through() {
+    for (others, together, share) in
+        [(&[2][..], true, 1), (&[2, 3, 4], true, 3), (&[2, 3, 4], false, 1)]
+    {
+        let options = MoverOptions { together, ..MoverOptions::default() };
+        let rate = 12 * MIB;
+        let (mut mover, first) = begin_beside(rate, others, options);
+        let asked = first[0].1;
+        assert_eq!(asked, (rate / share / 2).max(2 * MIB));
+        assert_eq!(fetches(&mover.handle(1, fetched(first[0].0, asked))), []);
+        let free = asked * SECOND * share / rate;
+        assert_eq!(fetches(&mover.handle(free - 10, MoverEvent::Woken)), []);
+        assert_eq!(fetches(&mover.handle(free + 10, MoverEvent::Woken)).len(), 1);
+    }
+    // No limit is none for each.
+    let options = MoverOptions { together: true, ..MoverOptions::default() };
+    assert_eq!(begin_beside(0, &[2, 3, 4], options).1.len(), 2);
 }

@@ -26,7 +26,7 @@ fn a_node_joins_and_only_what_it_gets_is_moved() {
     world.add_node(NodeId(6));
     world.operate(member(6));
     until(&mut world, |topology| topology.job().is_some());
-    let estimate = Estimate::of(world.last(), |_| 2000);
+    let estimate = Estimate::of(world.last(), false, |_| 2000);
     assert_eq!(estimate.copies, 32, "a sixth of 192");
     assert_eq!((estimate.bytes, estimate.bytes_at_one_node_max), (64_000, 64_000));
     end(&mut world).expect("it ends");

@@ -42,7 +42,7 @@ fn a_thousand_nodes_move_what_is_needed_and_no_more() {
     let left = begun(&topology, &Change::SetState { id: NodeId(7), state: MemberState::Leaving });
     let lost = begun(&topology, &Change::SetState { id: NodeId(7), state: MemberState::Down });
     for (name, job) in [("join", joined), ("leave", left), ("lost", lost)] {
-        let moved = Estimate::of(&job, |_| 1).copies as f64;
+        let moved = Estimate::of(&job, false, |_| 1).copies as f64;
         assert!(moved <= share.ceil() * 1.05, "{name}: {moved} copies, the ideal is {share}");
     }
 }
