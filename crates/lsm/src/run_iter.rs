@@ -82,10 +82,22 @@ impl RunIterator {
         }
     }
 
-    /// True if the entry before this one is known to be the only version of another user key.
+    /// True if the entry it stands on is known to be the newest version of its user key.
     #[inline]
-    pub(crate) fn single_before(&self) -> bool {
-        self.current.as_ref().is_some_and(TableIterator::single_before)
+    pub(crate) fn is_newest(&self) -> bool {
+        self.current.as_ref().is_some_and(TableIterator::is_newest)
+    }
+
+    /// As [`TableIterator::next_put`].
+    #[inline(always)]
+    pub(crate) fn next_put(&mut self, snapshot: SeqNo) -> bool {
+        self.current.as_mut().is_some_and(|table| table.next_put(snapshot))
+    }
+
+    /// As [`TableIterator::prev_put`].
+    #[inline(always)]
+    pub(crate) fn prev_put(&mut self, snapshot: SeqNo) -> bool {
+        self.current.as_mut().is_some_and(|table| table.prev_put(snapshot))
     }
 
     /// Runs `step`; after an error the iterator is not valid.

@@ -104,8 +104,32 @@ impl RunScan {
     }
 
     /// Moves forward by one. Past the end, and before the first seek, it does nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<()> {
+        if !self.valid() || !self.run.next_put(self.seq) {
+            return self.next_key();
+        }
+        if !below_upper(&self.bounds.1, self.run.key().user_key) {
+            self.state = State::Nowhere;
+        }
+        Ok(())
+    }
+
+    /// Moves back by one. Past the end, and before the first seek, it does nothing.
+    #[inline(always)]
+    pub(crate) fn prev(&mut self) -> Result<()> {
+        if !self.valid() || !self.run.prev_put(self.seq) {
+            return self.prev_key();
+        }
+        if !above_lower(&self.bounds.0, self.run.key().user_key) {
+            self.state = State::Nowhere;
+        }
+        Ok(())
+    }
+
+    /// As [`next`](Self::next), whatever comes.
+    #[inline(never)]
+    fn next_key(&mut self) -> Result<()> {
         if !self.valid() {
             return self.stay();
         }
@@ -114,9 +138,9 @@ impl RunScan {
         self.noted(done)
     }
 
-    /// Moves back by one. Past the end, and before the first seek, it does nothing.
-    #[inline]
-    pub(crate) fn prev(&mut self) -> Result<()> {
+    /// As [`prev`](Self::prev), whatever comes.
+    #[inline(never)]
+    fn prev_key(&mut self) -> Result<()> {
         if !self.valid() {
             return self.stay();
         }
@@ -167,17 +191,9 @@ impl RunScan {
         Ok(())
     }
 
-    #[inline]
     fn step_back(&mut self) -> Result<()> {
-        if self.run.single_before() {
+        if self.run.is_newest() {
             self.run.prev()?;
-            let entry = self.run.key();
-            if entry.seq <= self.seq
-                && entry.kind == ValueKind::Put
-                && above_lower(&self.bounds.0, entry.user_key)
-            {
-                return Ok(());
-            }
         } else {
             self.remember_key();
             self.leave_key_backward()?;
@@ -190,6 +206,16 @@ impl RunScan {
     fn settle_back(&mut self) -> Result<()> {
         self.state = State::Nowhere;
         while self.run.valid() && above_lower(&self.bounds.0, self.run.key().user_key) {
+            if self.run.is_newest() {
+                // And so the only version.
+                let entry = self.run.key();
+                if entry.seq <= self.seq && entry.kind == ValueKind::Put {
+                    self.state = State::Standing;
+                    return Ok(());
+                }
+                self.run.prev()?;
+                continue;
+            }
             self.remember_key();
             let mut newest = None;
             while self.stands_on_key() && self.run.key().seq <= self.seq {

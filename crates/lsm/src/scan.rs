@@ -81,7 +81,7 @@ impl VisibleIterator {
     }
 
     /// The current value; empty while not valid.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn value(&self) -> &[u8] {
         each!(self, scan => scan.value())
     }

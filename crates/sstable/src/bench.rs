@@ -37,7 +37,7 @@ impl BenchBlock {
     pub fn walk(&self) -> usize {
         let mut cursor = Cursor::new();
         let mut sum = 0;
-        let mut more = cursor.enter(self.0.clone(), 0);
+        let mut more = cursor.enter(self.0.clone(), 0, false);
         while more.is_some() && cursor.valid() {
             sum += cursor.key().user_key.len() + cursor.value().len();
             more = cursor.next();

@@ -71,7 +71,7 @@ impl DataBlock {
 
     fn walk(&self, from: u32, step: impl Fn(&mut Cursor) -> Option<()>) -> Option<Vec<Row>> {
         let (mut cursor, mut rows) = (Cursor::new(), Vec::new());
-        cursor.enter(self.0.clone(), from)?;
+        cursor.enter(self.0.clone(), from, false)?;
         while cursor.valid() {
             let (key, value) = (cursor.key(), cursor.value().to_vec());
             rows.push(Row { key: key.user_key.to_vec(), seq: key.seq, kind: key.kind, value });

@@ -235,6 +235,12 @@ impl Index {
         self.slots.get(i).map(|slot| Handle { offset: slot.offset, len: u64::from(slot.len) })
     }
 
+    /// True if block `i` begins with another user key than the block before it ends with.
+    #[inline]
+    pub(crate) fn parts_keys(&self, i: usize) -> bool {
+        i.checked_sub(1).is_none_or(|before| self.slots.get(before).is_some_and(|s| !s.exact))
+    }
+
     /// User key and trailer of separator `i`.
     pub(crate) fn separator(&self, i: usize) -> Option<(&[u8], u64)> {
         let slot = self.slots.get(i)?;

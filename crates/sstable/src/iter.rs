@@ -11,6 +11,12 @@ use std::sync::Arc;
 const WINDOW_MIN: u64 = 16 << 10;
 const WINDOW_MAX: u64 = 256 << 10;
 
+/// Cache lines of the block to come that are fetched while one is walked: where a walk into it begins, beyond which the processor
+/// sees by itself where it goes. More of them come in the way of what is needed first.
+const LINE_BYTES: usize = 64;
+const LINES_FORWARD: usize = 2;
+const LINES_BACK: (usize, usize) = (3, 8);
+
 /// A cursor over the entries of one table. Owns its table, so it outlives the removal of the file.
 ///
 /// Holds one block, and with [`CacheHint::NoFill`] up to 256 KiB read ahead. A step decodes one entry
@@ -75,10 +81,12 @@ impl TableIterator {
     ) -> Result<()> {
         // Not valid unless all of this works out.
         let same = number == self.block && self.cursor.block().len() > 0;
-        let Some(handle) = self.table.index()?.handle(number) else {
+        let index = self.table.index()?;
+        let Some(handle) = index.handle(number) else {
             self.cursor.leave();
             return Ok(());
         };
+        let head = index.parts_keys(number);
         let block = if same {
             self.cursor.block().clone()
         } else {
@@ -90,7 +98,7 @@ impl TableIterator {
             let bytes = block.data().len() + self.window.bytes.capacity();
             self.pinned = self.table.usage().pin(self.pinned, bytes);
         }
-        let entered = place(&block).and_then(|at| self.cursor.enter(block, at));
+        let entered = place(&block).and_then(|at| self.cursor.enter(block, at, head));
         self.check(entered)
     }
 
@@ -169,11 +177,34 @@ impl TableIterator {
         Ok(())
     }
 
-    /// True if the entry before this one is known to be the only version of another user key.
+    /// True if the entry it stands on is known to be the newest version of its user key.
     #[inline]
     #[must_use]
-    pub fn single_before(&self) -> bool {
-        self.cursor.single_before()
+    pub fn is_newest(&self) -> bool {
+        self.cursor.is_newest()
+    }
+
+    /// The cheap step to the next entry: taken if that is in the same block, a put that a read at `snapshot` sees, and the newest
+    /// version of another user key. Otherwise nothing happens and the answer is `false`.
+    #[inline(always)]
+    pub fn next_put(&mut self, snapshot: SeqNo) -> bool {
+        self.stored_snapshot(snapshot).is_some_and(|snapshot| self.cursor.next_put(snapshot))
+    }
+
+    /// The cheap step back: taken if the entry before is in the same block, a put that a read at `snapshot` sees, and the only version
+    /// of another user key. Otherwise nothing happens and the answer is `false`.
+    #[inline(always)]
+    pub fn prev_put(&mut self, snapshot: SeqNo) -> bool {
+        self.stored_snapshot(snapshot).is_some_and(|snapshot| self.cursor.prev_put(snapshot))
+    }
+
+    /// `snapshot` in terms of stored sequence numbers; `None` if it sees nothing.
+    #[inline(always)]
+    fn stored_snapshot(&self, snapshot: SeqNo) -> Option<SeqNo> {
+        match self.sequence {
+            None => Some(snapshot),
+            Some(seq) => (seq <= snapshot).then_some(SeqNo::MAX),
+        }
     }
 
     /// To the start of the next block.
@@ -182,7 +213,9 @@ impl TableIterator {
         if self.cursor.block().len() == 0 {
             return Ok(());
         }
-        self.enter(self.block.saturating_add(1), true, |_| Some(0))
+        self.enter(self.block.saturating_add(1), true, |_| Some(0))?;
+        self.fetch_next_block();
+        Ok(())
     }
 
     /// To the end of the previous block.
@@ -190,11 +223,32 @@ impl TableIterator {
     fn prev_block(&mut self) -> Result<()> {
         let stands = self.cursor.block().len() > 0;
         match self.block.checked_sub(1) {
-            Some(number) if stands => self.enter(number, false, last_entry),
+            Some(number) if stands => {
+                self.enter(number, false, last_entry)?;
+                self.fetch_prev_block();
+                Ok(())
+            }
             _ => {
                 self.cursor.leave();
                 Ok(())
             }
+        }
+    }
+
+    /// Has the start of the next block brought near.
+    fn fetch_next_block(&self) {
+        let front = (0..LINES_FORWARD).map(|line| line * LINE_BYTES);
+        self.table.fetch_block(self.block.saturating_add(1), front);
+    }
+
+    /// Has the arrays and the end of the previous block brought near, which ends about where this one does.
+    fn fetch_prev_block(&self) {
+        let (front, back) = LINES_BACK;
+        let (front, len) =
+            ((0..front).map(|line| line * LINE_BYTES), self.cursor.block().data().len());
+        let back = (0..back).map(|line| len.saturating_sub(line * LINE_BYTES));
+        if let Some(number) = self.block.checked_sub(1) {
+            self.table.fetch_block(number, front.chain(back));
         }
     }
 }

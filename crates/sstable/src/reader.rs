@@ -566,6 +566,17 @@ impl TableReader {
         lent.as_ref().map(|buffer| Block::lent(buffer).share())
     }
 
+    /// Has the processor fetch the cache lines at `offsets` of data block `number`, if that is in memory. Only a hint.
+    #[inline]
+    pub(crate) fn fetch_block(&self, number: usize, offsets: impl Iterator<Item = usize>) {
+        if let Some(Indexed { slots, .. }) = self.index.get()
+            && let Some(lent) = slots.get(number)
+            && let Some(buffer) = &*lent
+        {
+            offsets.for_each(|offset| buffer.prefetch(offset));
+        }
+    }
+
     /// A data block from the file.
     pub(crate) fn read_block(&self, handle: Handle) -> Result<Block> {
         self.read_block_into(None, handle)

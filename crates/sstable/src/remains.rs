@@ -322,7 +322,7 @@ impl TableRemains {
     }
 
     fn enter_block(&mut self, block: Block, lost: &mut dyn FnMut(LostBlocks)) -> bool {
-        let step = self.cursor.enter(block, 0);
+        let step = self.cursor.enter(block, 0, false);
         self.accept(step, lost)
     }
 

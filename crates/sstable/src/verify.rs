@@ -147,7 +147,7 @@ impl TableReader {
         found.properties.block_bytes_max =
             found.properties.block_bytes_max.max(block.payload_len() as u64);
         let mut cursor = Cursor::new();
-        let mut step = cursor.enter(block.clone(), 0);
+        let mut step = cursor.enter(block.clone(), 0, false);
         // A lookup of a version looks into one block: none may lie behind a separator that the lookup sorts before.
         if step.is_some()
             && cursor.valid()

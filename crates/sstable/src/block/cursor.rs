@@ -1,7 +1,7 @@
 //! Walks one block, both ways.
 
 use super::{Block, Raw, entry};
-use base::{InternalKey, Slice};
+use base::{InternalKey, SeqNo, Slice, ValueKind};
 
 /// A place in a block. Its methods return `None` if the block is broken, and are then not valid.
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub(crate) struct Cursor {
     group_end: u32,
     /// Where the restart key of the group lies.
     restart: (usize, usize),
+    /// The first entry of the block is known to be the newest version of its key.
+    head: bool,
+    /// Number of tags of the block.
+    tags: u32,
 }
 
 impl Cursor {
@@ -33,6 +37,8 @@ impl Cursor {
             group_start: 0,
             group_end: 0,
             restart: (0, 0),
+            head: false,
+            tags: 0,
         }
     }
 
@@ -45,12 +51,16 @@ impl Cursor {
     pub(crate) fn leave(&mut self) {
         self.block = Block::empty();
         self.at = 0;
+        self.tags = 0;
         self.group_end = 0;
     }
 
-    /// Moves to entry `at` of `block`; not valid if there is no such entry.
-    pub(crate) fn enter(&mut self, block: Block, at: u32) -> Option<()> {
+    /// Moves to entry `at` of `block`; not valid if there is no such entry. With `head` its first entry is the newest version of
+    /// its key.
+    pub(crate) fn enter(&mut self, block: Block, at: u32, head: bool) -> Option<()> {
+        self.tags = if block.is_tagged() { block.len() } else { 0 };
         self.block = block;
+        self.head = head;
         self.group_start = 0;
         self.group_end = 0;
         self.move_to(at)
@@ -128,14 +138,50 @@ impl Cursor {
         }
     }
 
-    /// True if the entry before this one is known to be the only version of another user key.
+    /// True if entry `at` is known to be the first version of its key in this block.
+    #[inline(always)]
+    fn starts_key(&self, at: u32) -> bool {
+        at < self.tags && self.block.data().get(at as usize).is_some_and(|&tag| tag != 0)
+    }
+
+    /// True if the entry it stands on is known to be the newest version of its key.
     #[inline]
-    pub(crate) fn single_before(&self) -> bool {
-        let at = self.at as usize;
-        // The versions of the first key of a block may begin in the block before.
-        let two = at.checked_sub(1).filter(|&before| before > 0 && self.block.is_tagged());
-        two.and_then(|before| self.block.data().get(before..=at))
-            .is_some_and(|tags| !tags.contains(&0))
+    pub(crate) fn is_newest(&self) -> bool {
+        self.starts_key(self.at) && (self.at > 0 || self.head)
+    }
+
+    /// To the next entry, if that is a put in this block that a read at `snapshot` sees, and the newest version of another key, as
+    /// nearly all are. Otherwise it does nothing and answers `false`.
+    #[inline(always)]
+    pub(crate) fn next_put(&mut self, snapshot: SeqNo) -> bool {
+        let at = self.at.saturating_add(1);
+        self.starts_key(at) && self.take_put(at, self.raw.end, snapshot)
+    }
+
+    /// To the entry before, if that is a put in this block that a read at `snapshot` sees, and the only version of another key, as
+    /// nearly all are. Otherwise it does nothing and answers `false`.
+    #[inline(always)]
+    pub(crate) fn prev_put(&mut self, snapshot: SeqNo) -> bool {
+        let Some(at) = self.at.checked_sub(1) else { return false };
+        if !self.starts_key(self.at) || !self.starts_key(at) || !(at > 0 || self.head) {
+            return false;
+        }
+        self.block.offset(at).is_some_and(|offset| self.take_put(at, offset, snapshot))
+    }
+
+    /// Takes entry `at`, which starts at `offset`, if it is a put at or below `snapshot`.
+    #[inline(always)]
+    fn take_put(&mut self, at: u32, offset: usize, snapshot: SeqNo) -> bool {
+        let Some(raw) = entry::decode(self.block.data(), offset) else { return false };
+        if raw.kind != ValueKind::Put || raw.seq > snapshot {
+            return false;
+        }
+        if raw.shared > 0 && self.build_key(at, raw).is_none() {
+            return false;
+        }
+        self.raw = raw;
+        self.at = at;
+        true
     }
 
     /// To the previous entry of the block, or out of it.
@@ -172,13 +218,13 @@ impl Cursor {
     }
 
     /// Takes the entry `raw`, which is number `at`.
-    #[inline]
+    #[inline(always)]
     fn stand_on(&mut self, at: u32, raw: Option<Raw>) -> Option<()> {
         // Not valid unless all of this works out.
         self.at = self.block.len();
         let raw = raw?;
         if raw.shared > 0 {
-            self.build_key(at, &raw)?;
+            self.build_key(at, raw)?;
         }
         self.raw = raw;
         self.at = at;
@@ -186,8 +232,9 @@ impl Cursor {
     }
 
     /// Puts the key of an entry together from its restart key and its own bytes.
-    #[inline]
-    fn build_key(&mut self, at: u32, raw: &Raw) -> Option<()> {
+    // Not inlined, and `raw` by value: an entry that has no place in memory is taken apart in registers.
+    #[inline(never)]
+    fn build_key(&mut self, at: u32, raw: Raw) -> Option<()> {
         if at < self.group_start || at >= self.group_end {
             self.enter_group(at);
         }
