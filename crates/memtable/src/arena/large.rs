@@ -22,7 +22,7 @@ pub(super) struct LargeChunk {
 unsafe impl Send for LargeChunk {}
 
 impl LargeChunk {
-    /// It will be filled for certain, so all its pages are asked for at once: a fault for each costs 2.5 us in a virtual
+    /// It will be filled for certain, so all its pages are asked for at once: a fault for each costs microseconds in a virtual
     /// machine, with 4 KiB of records between two of them.
     pub(super) fn new() -> LargeChunk {
         if !cfg!(miri)
