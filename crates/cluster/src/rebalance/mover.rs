@@ -335,7 +335,13 @@ impl Mover {
     fn take(&mut self, ticket: Ticket) -> Option<(Moving, &mut Task)> {
         let moving = self.under_way.remove(&ticket)?;
         let task = self.tasks.get_mut(&moving)?;
-        (task.state.under_way()?.take() == Some(ticket)).then_some((moving, task))
+        let under_way = task.state.under_way()?;
+        if *under_way != Some(ticket) {
+            // The end of what another task of this partition had begun: what this one waits for is under way still.
+            return None;
+        }
+        *under_way = None;
+        Some((moving, task))
     }
 
     fn fetched(&mut self, now: u64, ticket: Ticket, result: Result<(u64, Option<Cursor>), ()>) {

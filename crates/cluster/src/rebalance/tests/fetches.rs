@@ -21,12 +21,26 @@ fn copying(bytes_per_second: u64, others: &[u64]) -> Arc<Topology> {
     let topology = others.iter().fold(apply(topology, &keyspace), |t, n| apply(t, &member(*n)));
     let start = topology.start_job(bytes_per_second).expect("members");
     let topology = apply(topology, &start);
-    let planned = topology.placements()[0].steps();
+    let copying = all_copying(topology);
+    assert_eq!(copying.placements()[0].under_way().count(), 16 - 16 / (1 + others.len()));
+    Arc::new(copying)
+}
+
+/// All partitions of the job that was started begin to be copied.
+fn all_copying(topology: Topology) -> Topology {
     let advance = |partition| Advance { replicas: 1, partition, to: Stage::Copying };
+    let planned = topology.placements()[0].steps();
     let steps: Vec<Advance> = planned.map(|step| advance(step.partition)).collect();
-    assert_eq!(steps.len(), 16 - 16 / (1 + others.len()));
     let job = topology.job().expect("it was started").id;
-    Arc::new(apply(topology, &Change::AdvanceJob { job, steps }))
+    topology.apply(&Change::AdvanceJob { job, steps }).expect("it fits")
+}
+
+/// The job of `topology` stops, and another one begins to copy the same.
+fn another_job(topology: &Topology) -> Arc<Topology> {
+    let job = topology.job().expect("there is one").id;
+    let stopped = topology.apply(&Change::StopJob { job, hold: false }).expect("it stops");
+    let start = stopped.start_job(0).expect("members");
+    Arc::new(all_copying(stopped.apply(&start).expect("it fits")))
 }
 
 /// A mover that begins, and what it fetches first.
@@ -66,6 +80,20 @@ fn two_fetches_are_under_way_and_the_end_of_one_begins_another() {
     // One that failed makes room for another partition.
     let failed = MoverEvent::Fetched(first[1].0, Err(()));
     assert_eq!(fetches(&mover.handle(3, failed)).len(), 1);
+}
+
+#[test]
+fn the_end_of_a_fetch_of_the_job_before_is_not_that_of_this_one() {
+    let (mut mover, before) = begin(0);
+    let next = another_job(&copying(0, &[2]));
+    let now = fetches(&mover.handle(1, MoverEvent::Topology(next)));
+    assert_eq!(now.len(), 2, "the same partitions");
+    for (ticket, _) in before {
+        assert_eq!(fetches(&mover.handle(2, MoverEvent::Fetched(ticket, Ok((9, None))))), []);
+    }
+    for (ticket, _) in now {
+        assert_eq!(fetches(&mover.handle(3, fetched(ticket, 9))).len(), 1);
+    }
 }
 
 #[test]
