@@ -43,11 +43,10 @@ impl Handle {
     }
 }
 
-/// Compresses and wraps blocks; keeps its buffers.
+/// Wraps blocks, compressed by itself or elsewhere.
 pub(crate) struct Sealer {
     table_id: u64,
-    compressed: Vec<u8>,
-    table: lz4_flex::block::CompressTable,
+    packer: Packer,
 }
 
 impl std::fmt::Debug for Sealer {
@@ -58,8 +57,7 @@ impl std::fmt::Debug for Sealer {
 
 impl Sealer {
     pub(crate) fn new(table_id: u64) -> Sealer {
-        let table = lz4_flex::block::CompressTable::default();
-        Sealer { table_id, compressed: Vec::new(), table }
+        Sealer { table_id, packer: Packer::default() }
     }
 
     /// Appends `payload` and its trailer to `out`, as the block at `offset`. Returns its handle.
@@ -71,19 +69,61 @@ impl Sealer {
         out: &mut Vec<u8>,
     ) -> Handle {
         let start = out.len();
-        let tag = match compression {
+        let packed = self.packer.pack(payload, compression, out);
+        self.close(start, packed, offset, out)
+    }
+
+    /// The same for what a [`Packer`] made.
+    pub(crate) fn seal_packed(
+        &self,
+        bytes: &[u8],
+        packed: Compression,
+        offset: u64,
+        out: &mut Vec<u8>,
+    ) -> Handle {
+        let start = out.len();
+        out.extend_from_slice(bytes);
+        self.close(start, packed, offset, out)
+    }
+
+    /// Appends the trailer of the block that begins at `start` of `out`.
+    fn close(&self, start: usize, packed: Compression, offset: u64, out: &mut Vec<u8>) -> Handle {
+        let len = (out.len() - start) as u64;
+        out.push(packed.tag());
+        let (id, place) = bound_to(self.table_id, offset);
+        let checksum = block_checksum(out.get(start..).unwrap_or_default(), id, place);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        Handle { offset, len }
+    }
+}
+
+/// Compresses blocks; keeps its buffers. What it makes of a block depends on nothing but the block.
+#[derive(Default)]
+pub(crate) struct Packer {
+    compressed: Vec<u8>,
+    small: lz4_flex::block::CompressTable,
+    /// For blocks of [`LARGE_BYTES`]: a table that was made for these finds other matches in smaller ones.
+    large: Option<lz4_flex::block::CompressTable>,
+}
+
+/// From so many bytes on `lz4_flex` uses another table.
+const LARGE_BYTES: usize = u16::MAX as usize;
+
+impl Packer {
+    /// Appends `payload` to `out` as it is stored, and says how that is.
+    pub(crate) fn pack(
+        &mut self,
+        payload: &[u8],
+        compression: Compression,
+        out: &mut Vec<u8>,
+    ) -> Compression {
+        match compression {
             Compression::Lz4 if self.compress(payload, out) => Compression::Lz4,
             _ => {
                 out.extend_from_slice(payload);
                 Compression::None
             }
-        };
-        let len = (out.len() - start) as u64;
-        out.push(tag.tag());
-        let (id, place) = bound_to(self.table_id, offset);
-        let checksum = block_checksum(out.get(start..).unwrap_or_default(), id, place);
-        out.extend_from_slice(&checksum.to_le_bytes());
-        Handle { offset, len }
+        }
     }
 
     /// Appends the compressed payload if that saves an eighth.
@@ -93,8 +133,11 @@ impl Sealer {
         if self.compressed.len() < room {
             self.compressed.resize(room, 0);
         }
-        let Ok(len) = compress_into_with_table(payload, &mut self.compressed, &mut self.table)
-        else {
+        let table = match payload.len() < LARGE_BYTES {
+            true => &mut self.small,
+            false => self.large.get_or_insert_default(),
+        };
+        let Ok(len) = compress_into_with_table(payload, &mut self.compressed, table) else {
             return false;
         };
         let saves = LENGTH_LEN + len <= payload.len() - payload.len() / 8;

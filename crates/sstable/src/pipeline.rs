@@ -1,8 +1,11 @@
 //! Compressing and writing blocks beside the thread that builds them.
 //!
-//! Blocks are handed over in groups, and a helper takes them one by one. It only ever helps: with too many groups waiting the thread
-//! that builds takes the next one itself. So it does not matter when a helper runs, or whether it does.
+//! Blocks are handed over in groups, and a helper takes them one by one. It only ever helps: where several groups wait the thread
+//! that builds compresses what it hands over, and with too many of them it writes the next one itself. So it does not matter when a
+//! helper runs, or whether it does: what is written is the same.
 
+use crate::Compression;
+use crate::envelope::Packer;
 use crate::sealing::Sealing;
 use base::sync::Mutex;
 use base::{Error, Result};
@@ -14,6 +17,9 @@ use std::sync::Arc;
 const GROUP_BYTES: usize = if cfg!(loom) { 1 } else { 64 << 10 };
 /// Most groups that wait.
 const GROUPS_MAX: usize = if cfg!(loom) { 1 } else { 8 };
+
+/// While so many wait, those that come are compressed before.
+const PACKED_FROM: usize = GROUPS_MAX / 2;
 
 /// Runs work on another thread, sooner or later, or never.
 pub type Helper = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
@@ -89,6 +95,11 @@ pub(crate) struct Aside {
     /// Bytes of the groups handed over since, not compressed.
     handed_over: u64,
     failed: Option<Error>,
+    compression: Compression,
+    /// Made when it is needed.
+    packer: Option<Box<Packer>>,
+    /// What the next group is packed into.
+    packed: Vec<u8>,
 }
 
 /// A group was written.
@@ -132,6 +143,8 @@ struct Group {
     payloads: Vec<u8>,
     separators: Vec<u8>,
     parts: Vec<Part>,
+    /// Bytes of the blocks, not compressed.
+    block_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -139,17 +152,42 @@ struct Part {
     payload_len: usize,
     separator_len: usize,
     trailer: u64,
+    /// How the payload is compressed, once it is packed.
+    packed: Option<Compression>,
 }
 
 impl Group {
     fn len(&self) -> u64 {
-        self.payloads.len() as u64
+        self.block_bytes
+    }
+
+    fn add(&mut self, payload: &[u8], separator: &[u8], trailer: u64) {
+        self.payloads.extend_from_slice(payload);
+        self.separators.extend_from_slice(separator);
+        let (payload_len, separator_len) = (payload.len(), separator.len());
+        self.parts.push(Part { payload_len, separator_len, trailer, packed: None });
+        self.block_bytes += payload_len as u64;
+    }
+
+    /// Compresses the blocks, with `room` in place of the payloads.
+    fn pack(&mut self, packer: &mut Packer, compression: Compression, room: &mut Vec<u8>) {
+        room.clear();
+        let mut payloads = &self.payloads[..];
+        for part in &mut self.parts {
+            let (payload, rest) = payloads.split_at(part.payload_len);
+            payloads = rest;
+            let before = room.len();
+            part.packed = Some(packer.pack(payload, compression, room));
+            part.payload_len = room.len() - before;
+        }
+        std::mem::swap(&mut self.payloads, room);
     }
 
     fn clear(&mut self) {
         self.payloads.clear();
         self.separators.clear();
         self.parts.clear();
+        self.block_bytes = 0;
     }
 
     fn write_to(&self, sealing: &mut Sealing) -> Result<()> {
@@ -158,7 +196,10 @@ impl Group {
             let (payload, rest) = payloads.split_at(part.payload_len);
             let (separator, others) = separators.split_at(part.separator_len);
             (payloads, separators) = (rest, others);
-            sealing.data_block(payload, separator, part.trailer)?;
+            match part.packed {
+                None => sealing.data_block(payload, separator, part.trailer)?,
+                Some(packed) => sealing.packed_block(payload, packed, separator, part.trailer)?,
+            }
         }
         Ok(())
     }
@@ -166,6 +207,7 @@ impl Group {
 
 impl Aside {
     pub(crate) fn new(sealing: Box<Sealing>, helper: Helper) -> Aside {
+        let compression = sealing.compression();
         let shared = Shared { sealing: Mutex::new(Some(sealing)), queue: Mutex::default() };
         Aside {
             shared: Arc::new(shared),
@@ -175,20 +217,27 @@ impl Aside {
             file_bytes: 0,
             handed_over: 0,
             failed: None,
+            compression,
+            packer: None,
+            packed: Vec::new(),
         }
     }
 
     fn data_block(&mut self, payload: &[u8], separator: &[u8], trailer: u64) -> Result<()> {
-        self.group.payloads.extend_from_slice(payload);
-        self.group.separators.extend_from_slice(separator);
-        let (payload_len, separator_len) = (payload.len(), separator.len());
-        self.group.parts.push(Part { payload_len, separator_len, trailer });
+        self.group.add(payload, separator, trailer);
         if self.group.payloads.len() >= GROUP_BYTES { self.hand_over() } else { Ok(()) }
     }
 
     fn hand_over(&mut self) -> Result<()> {
         self.groups += 1;
         self.handed_over += self.group.len();
+        if self.compression != Compression::None
+            && self.shared.queue.lock().groups.len() >= PACKED_FROM
+        {
+            base::probe!("group of blocks packed by the thread that builds");
+            let packer = self.packer.get_or_insert_default();
+            self.group.pack(packer, self.compression, &mut self.packed);
+        }
         let (waiting, helped) = {
             let mut queue = self.shared.queue.lock();
             let next = queue.spare.pop().unwrap_or_default();
@@ -233,7 +282,8 @@ impl Aside {
     }
 
     fn buffer_bytes(&self) -> usize {
-        (GROUPS_MAX + 2) * (GROUP_BYTES + GROUP_BYTES / 4)
+        // With the one that groups are packed into.
+        (GROUPS_MAX + 3) * (GROUP_BYTES + GROUP_BYTES / 4)
     }
 }
 

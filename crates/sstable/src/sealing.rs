@@ -56,14 +56,33 @@ impl Sealing {
         Ok(())
     }
 
+    /// The same for what a [`Packer`](crate::envelope::Packer) made of a block.
+    pub(crate) fn packed_block(
+        &mut self,
+        bytes: &[u8],
+        packed: Compression,
+        separator: &[u8],
+        trailer: u64,
+    ) -> Result<()> {
+        self.check_failed()?;
+        let offset = self.offset();
+        let handle = self.sealer.seal_packed(bytes, packed, offset, &mut self.out);
+        self.write_if_much()?;
+        self.index.add(separator, trailer, handle);
+        Ok(())
+    }
+
+    /// What data blocks are compressed by.
+    pub(crate) fn compression(&self) -> Compression {
+        self.compression
+    }
+
     /// Writes any block.
     pub(crate) fn block(&mut self, payload: &[u8], compression: Compression) -> Result<Handle> {
         self.check_failed()?;
         let offset = self.offset();
         let handle = self.sealer.seal(payload, compression, offset, &mut self.out);
-        if self.out.len() >= WRITE_BYTES {
-            self.write_out()?;
-        }
+        self.write_if_much()?;
         Ok(handle)
     }
 
@@ -106,6 +125,10 @@ impl Sealing {
 
     pub(crate) fn check_failed(&self) -> Result<()> {
         self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn write_if_much(&mut self) -> Result<()> {
+        if self.out.len() >= WRITE_BYTES { self.write_out() } else { Ok(()) }
     }
 
     fn write_out(&mut self) -> Result<()> {

@@ -29,6 +29,7 @@ pub const ALL: &[&str] = &[
     "filter could not be read",
     "filter let an absent key through",
     "flush without compression",
+    "group of blocks packed by the thread that builds",
     "hash index of a memtable grew",
     "hole in place of a marker",
     "index in several partitions",

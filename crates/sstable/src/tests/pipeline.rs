@@ -9,7 +9,8 @@ use vfs::{Fs, WritableFile};
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// More groups than may wait, of keys whose blocks compress by different amounts.
+/// More groups than may wait, of keys whose blocks compress by different amounts, some of them too large for the table that others are
+/// compressed with.
 fn many_rows() -> Vec<Row> {
     let mut rng = Rng::new(11);
     let mut value = vec![0; 400];
@@ -17,7 +18,8 @@ fn many_rows() -> Vec<Row> {
         let noise = rng.below(400) as usize;
         value[..noise].iter_mut().for_each(|byte| *byte = rng.next_u64() as u8);
         value[noise..].fill(b'.');
-        (n.to_be_bytes().to_vec(), 0, ValueKind::Put, value.clone())
+        let times = if n % 700 == 99 { 300 } else { 1 };
+        (n.to_be_bytes().to_vec(), 0, ValueKind::Put, value.repeat(times))
     };
     (0..6_000).map(row).collect()
 }
